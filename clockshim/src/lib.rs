@@ -1,0 +1,1 @@
+//! A pluggable boot-time clock.

@@ -1,0 +1,5 @@
+//! hpetun: a userspace, WireGuard-compatible tunnel daemon for Linux.
+
+pub mod control;
+pub mod key;
+pub mod status;
