@@ -3,3 +3,4 @@
 pub mod control;
 pub mod key;
 pub mod status;
+pub mod uapi;
