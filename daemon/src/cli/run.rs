@@ -191,12 +191,7 @@ async fn supervise(
 ) -> anyhow::Result<()> {
     let interface = device.interface();
     let mut control = tokio::spawn(uapi::serve(socket, device.clone()));
-    info!(
-        interface,
-        version = env!("CARGO_PKG_VERSION"),
-        pid = std::process::id(),
-        "ready"
-    );
+    info!(%interface, version = %env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
     ready();
 
     let result = tokio::select! {
@@ -209,7 +204,7 @@ async fn supervise(
         },
     };
     if let Ok(reason) = &result {
-        info!(interface, reason, "stopping");
+        info!(%interface, %reason, "stopping");
     }
     // The socket goes first: whoever finds one may expect an answer.
     control.abort();
@@ -220,7 +215,7 @@ async fn supervise(
     tokio::select! {
         () = device.stopped() => result.map(drop),
         () = signals.interrupted() => {
-            warn!(interface, "interrupted again; not waiting for the workers");
+            warn!(%interface, "interrupted again; not waiting for the workers");
             exit_now(FORCED)
         }
     }
