@@ -154,7 +154,7 @@ impl Handshakes {
         if let Err(reason) = self.take(now, &arrival) {
             self.device.drops.add(reason, 1);
             if let Some(suppressed) = self.strangers.check(now.boot) {
-                debug!(from = %arrival.from, kind = ?arrival.kind, reason = reason.name(), suppressed, "handshake message dropped");
+                debug!(from = %arrival.from, kind = ?arrival.kind, reason = reason.name(), suppressed = some(suppressed), "handshake message dropped");
             }
         }
     }
@@ -278,7 +278,7 @@ impl Handshakes {
         if let Some(error) = self.device.take_send_error()
             && let Some(suppressed) = self.send_errors.check(now.boot)
         {
-            warn!(%error, suppressed, "cannot send to a peer's endpoint");
+            warn!(%error, suppressed = some(suppressed), "cannot send to a peer's endpoint");
         }
     }
 
@@ -293,12 +293,19 @@ impl Handshakes {
         let endpoint = peer.tunnel().endpoint.map(|endpoint| endpoint.addr.to_string()).unwrap_or_default();
         let peer = peer.public_key.short();
         match event {
-            Event::HandshakeComplete => info!(%peer, %endpoint, suppressed, "handshake complete"),
+            Event::HandshakeComplete => {
+                info!(%peer, %endpoint, suppressed = some(suppressed), "handshake complete");
+            }
             Event::GaveUp { dropped } => warn!(
-                %peer, %endpoint, dropped, suppressed,
+                %peer, %endpoint, dropped, suppressed = some(suppressed),
                 "no answer to handshakes for 90 s: given up until there is traffic again; check the endpoint, the keys and the firewall between"
             ),
             Event::Nothing => {}
         }
     }
+}
+
+/// A count for the log, left out where there is nothing to count.
+fn some(count: u64) -> Option<u64> {
+    (count > 0).then_some(count)
 }

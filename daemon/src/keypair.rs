@@ -1,4 +1,4 @@
-//! The up to three keypairs of a peer: current, previous and next, and how one takes the place of another.
+//! The keypairs of a peer: current, previous and next, and how one takes the place of another.
 
 use clockshim::{BootDuration, BootInstant};
 
@@ -41,22 +41,28 @@ pub struct Keypairs {
     previous: Option<Keypair>,
     /// As the responder: waits for the initiator's first message, which proves that it has the key.
     next: Option<Keypair>,
+    /// The `next` before, whose response may have crossed the initiator's retry: it can still be the one it takes.
+    next_before: Option<Keypair>,
 }
 
 impl Keypairs {
     /// Our indices of all keypairs.
-    pub fn indices(&self) -> [Option<u32>; 3] {
-        [self.current, self.previous, self.next].map(|keypair| keypair.map(|keypair| keypair.local))
+    pub fn indices(&self) -> [Option<u32>; 4] {
+        self.all().map(|keypair| keypair.map(|keypair| keypair.local))
     }
 
     pub fn by_local(&self, index: u32) -> Option<&Keypair> {
-        [&self.current, &self.previous, &self.next].into_iter().flatten().find(|keypair| keypair.local == index)
+        self.all().into_iter().flatten().find(|keypair| keypair.local == index)
+    }
+
+    fn all(&self) -> [Option<&Keypair>; 4] {
+        [&self.current, &self.previous, &self.next, &self.next_before].map(Option::as_ref)
     }
 
     /// A session that we are the responder of: it is not used before the peer does. Unlike the kernel we keep the
     /// previous keypair, so that nothing on its way is lost to an initiation.
     pub fn offer(&mut self, keypair: Keypair) {
-        self.next = Some(keypair);
+        self.next_before = self.next.replace(keypair);
     }
 
     /// A session that we are the initiator of, confirmed by the response.
@@ -66,22 +72,30 @@ impl Keypairs {
             Some(next) => Some(next),
             None => self.current,
         };
+        self.next_before = None;
         self.current = Some(keypair);
     }
 
-    /// A message came in on `index`. True if it confirmed `next`. With `prefer_own`, a keypair of our own that was
-    /// made at the same time stays the one to send with.
+    /// A message came in on `index`. True if it confirmed a session that we are the responder of. With `prefer_own`, a
+    /// keypair of our own that was made at the same time stays the one to send with.
     pub fn confirm(&mut self, index: u32, prefer_own: bool) -> bool {
-        let Some(next) = self.next.take_if(|next| next.local == index) else { return false };
+        let confirmed = if let Some(next) = self.next.take_if(|next| next.local == index) {
+            self.next_before = None;
+            next
+        } else if let Some(next) = self.next_before.take_if(|next| next.local == index) {
+            next
+        } else {
+            return false;
+        };
         let own_is_as_young = self.current.is_some_and(|current| {
             current.initiator
-                && current.birth.saturating_since(next.birth) < AT_ONCE
-                && next.birth.saturating_since(current.birth) < AT_ONCE
+                && current.birth.saturating_since(confirmed.birth) < AT_ONCE
+                && confirmed.birth.saturating_since(current.birth) < AT_ONCE
         });
         if prefer_own && own_is_as_young {
-            self.previous = Some(next);
+            self.previous = Some(confirmed);
         } else {
-            self.previous = self.current.replace(next);
+            self.previous = self.current.replace(confirmed);
         }
         true
     }

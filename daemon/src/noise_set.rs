@@ -126,7 +126,7 @@ impl NoiseSet {
         peer: &PublicKey,
         preshared_key: Option<&PresharedKey>,
         now: Now,
-        in_use: [Option<u32>; 3],
+        in_use: [Option<u32>; 4],
     ) -> Option<[u8; INITIATION_LEN]> {
         // A machine that holds a session is left alone.
         let fresh = self.attempt.as_ref().is_none_or(|attempt| attempt.established);
@@ -182,7 +182,7 @@ impl NoiseSet {
     /// A new static key of ours: only the answering machine lives on, for its floor.
     pub fn set_identity(&mut self, identity: Option<&Identity>) {
         self.end_attempt();
-        self.keep_only([None; 3]);
+        self.keep_only([None; 4]);
         let Some(identity) = identity else { return };
         if let Some(responder) = &mut self.responder {
             responder.answered = 0;
@@ -199,7 +199,7 @@ impl NoiseSet {
     }
 
     /// Drops the machines that hold none of the sessions in use and are neither answering nor attempting.
-    pub fn keep_only(&mut self, in_use: [Option<u32>; 3]) {
+    pub fn keep_only(&mut self, in_use: [Option<u32>; 4]) {
         let responder = self.responder.as_ref().map(|responder| responder.prefix);
         let attempt = self.attempt.as_ref().map(|attempt| attempt.prefix);
         let sessions = in_use.map(|index| index.map(prefix_of));
@@ -207,6 +207,11 @@ impl NoiseSet {
             let prefix = Some(machine.prefix.get());
             prefix == responder || prefix == attempt || sessions.contains(&prefix)
         });
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.machines.len()
     }
 
     fn add(

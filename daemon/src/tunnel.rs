@@ -446,3 +446,6 @@ pub struct Received {
 
 /// Within this time of each other, two handshakes were made at once.
 pub const AT_ONCE: BootDuration = REKEY_TIMEOUT;
+
+#[cfg(test)]
+mod tests;
