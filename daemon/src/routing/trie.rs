@@ -1,0 +1,320 @@
+//! Longest prefix match: a trie that eats four bits a step and skips the steps at which nothing branches.
+//!
+//! A node at depth `d` holds the prefixes of `d + 1` to `d + 4` bits that share its first `d` bits (the root those of 0
+//! bits as well): which ones is a bitmap, and their slots lie in that order in one run. Its children are a bitmap
+//! and a run as well. A host route thus ends in the node that holds its siblings, not in a node of its own, and
+//! 100,000 random prefixes are some five loads deep.
+
+use super::blocks::Blocks;
+
+/// An IP address as a number, the first bit on the wire being the most significant.
+pub(super) trait Address: Copy + Default {
+    /// Number of leading bits that are the same in both.
+    fn common_bits(self, other: Self) -> u32;
+
+    /// True where the first `depth` bits are the same in both; `depth` is below the width.
+    fn shares(self, other: Self, depth: u32) -> bool;
+
+    /// The four bits that follow the first `depth`; `depth` is at most the width less four.
+    fn nibble(self, depth: u32) -> u32;
+
+    /// The first `depth` bits, then zeros; `depth` is below the width.
+    fn head(self, depth: u32) -> Self;
+}
+
+macro_rules! address {
+    ($number:ty) => {
+        impl Address for $number {
+            fn common_bits(self, other: Self) -> u32 {
+                (self ^ other).leading_zeros()
+            }
+
+            #[inline]
+            fn shares(self, other: Self, depth: u32) -> bool {
+                (self ^ other) & !(<$number>::MAX >> depth) == 0
+            }
+
+            #[inline]
+            fn nibble(self, depth: u32) -> u32 {
+                (self >> (<$number>::BITS - 4 - depth)) as u32 & 15
+            }
+
+            fn head(self, depth: u32) -> Self {
+                self & !(<$number>::MAX >> depth)
+            }
+        }
+    };
+}
+address!(u32);
+address!(u128);
+
+/// What is stored under a prefix: who holds it, and where in the holder's own list it stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) holder: u32,
+    pub(super) position: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Node<A> {
+    /// The first `depth` bits of everything below, then zeros.
+    head: A,
+    /// Start of the run of children, and which nibbles have one.
+    children: u32,
+    /// Start of the run of slots, and which prefixes have one: bit `2^n - 1 + value` for `value` of `n` bits, so
+    /// that a longer prefix is always a higher bit.
+    slots: u32,
+    prefixes: u32,
+    branches: u16,
+    /// A multiple of four, at most the width less four.
+    depth: u8,
+}
+
+/// For each nibble, the bits of [`Node::prefixes`] that cover it: one for each of the lengths 0 to 4.
+const COVERS: [u32; 16] = {
+    let mut covers = [0; 16];
+    let mut nibble = 0;
+    while nibble < 16 {
+        let mut bits = 0;
+        while bits <= 4 {
+            covers[nibble as usize] |= prefix_bit(nibble, bits);
+            bits += 1;
+        }
+        nibble += 1;
+    }
+    covers
+};
+
+/// The bit of [`Node::prefixes`] for the first `bits` (0 to 4) of `nibble`.
+const fn prefix_bit(nibble: u32, bits: u32) -> u32 {
+    1 << ((1 << bits) - 1 + (nibble >> (4 - bits)))
+}
+
+impl<A: Address> Node<A> {
+    fn branch(&self, key: A) -> u16 {
+        1 << key.nibble(self.depth.into())
+    }
+
+    /// Place among the children of the one that `branch` stands for.
+    fn rank(&self, branch: u16) -> u32 {
+        (self.branches & (branch - 1)).count_ones()
+    }
+
+    fn has_prefix(&self, bit: u32) -> bool {
+        self.prefixes & bit != 0
+    }
+
+    /// Place among the slots of the one that `bit` stands for.
+    fn slot_rank(&self, bit: u32) -> u32 {
+        (self.prefixes & (bit - 1)).count_ones()
+    }
+}
+
+/// Depth of the node that holds prefixes of `len` bits.
+fn depth_of(len: u8) -> u32 {
+    u32::from(len.saturating_sub(1)) & !3
+}
+
+const ROOT: u32 = 0;
+
+#[derive(Debug, Clone)]
+pub(super) struct Trie<A> {
+    /// Empty until the first insertion; then the root is item 0.
+    nodes: Blocks<Node<A>>,
+    slots: Blocks<Slot>,
+    len: usize,
+}
+
+impl<A> Default for Trie<A> {
+    fn default() -> Self {
+        Self { nodes: Blocks::default(), slots: Blocks::default(), len: 0 }
+    }
+}
+
+impl<A: Address> Trie<A> {
+    /// The slot of the longest prefix that covers `key`.
+    #[inline]
+    pub(super) fn longest(&self, key: A) -> Option<Slot> {
+        if self.len == 0 {
+            return None;
+        }
+        let mut best = None;
+        let mut at = ROOT;
+        loop {
+            let node = self.nodes.get(at);
+            let depth = u32::from(node.depth);
+            if !key.shares(node.head, depth) {
+                break;
+            }
+            let nibble = key.nibble(depth);
+            let covering = node.prefixes & COVERS[nibble as usize];
+            if covering != 0 {
+                best = Some((node.slots, node.prefixes, covering));
+            }
+            let branch = 1 << nibble;
+            if node.branches & branch == 0 {
+                break;
+            }
+            at = node.children + node.rank(branch);
+        }
+        best.map(|(slots, prefixes, covering)| {
+            let below = u32::MAX >> covering.leading_zeros() >> 1;
+            *self.slots.get(slots + (prefixes & below).count_ones())
+        })
+    }
+
+    /// The slot of exactly this prefix. `key` has no bits set beyond `len`.
+    pub(super) fn exact(&self, key: A, len: u8) -> Option<Slot> {
+        let (at, _) = self.find(key, len)?;
+        let node = self.nodes.get(at);
+        Some(*self.slots.get(node.slots + node.slot_rank(bit_of(key, len))))
+    }
+
+    /// Stores `slot` under the prefix, in the place of what was there.
+    pub(super) fn insert(&mut self, key: A, len: u8, slot: Slot) {
+        if self.len == 0 {
+            self.nodes.insert(ROOT, 0, 0, Node::default());
+        }
+        let at = self.make(key, depth_of(len));
+        let bit = bit_of(key, len);
+        let node = self.nodes.get_mut(at);
+        let rank = node.slot_rank(bit);
+        if node.has_prefix(bit) {
+            *self.slots.get_mut(node.slots + rank) = slot;
+        } else {
+            node.slots = self.slots.insert(node.slots, node.prefixes.count_ones(), rank, slot);
+            node.prefixes |= bit;
+            self.len += 1;
+        }
+    }
+
+    /// Takes the prefix out and gives back what it held.
+    pub(super) fn remove(&mut self, key: A, len: u8) -> Option<Slot> {
+        let (at, path) = self.find(key, len)?;
+        let bit = bit_of(key, len);
+        let node = self.nodes.get_mut(at);
+        let rank = node.slot_rank(bit);
+        let slot = *self.slots.get(node.slots + rank);
+        node.slots = self.slots.remove(node.slots, node.prefixes.count_ones(), rank);
+        node.prefixes &= !bit;
+        self.len -= 1;
+        if self.len == 0 {
+            *self = Self::default();
+        } else {
+            self.prune(key, at, path);
+        }
+        Some(slot)
+    }
+
+    /// Items of memory held, used or not.
+    #[cfg(test)]
+    pub(super) fn footprint(&self) -> (usize, usize) {
+        (self.nodes.footprint(), self.slots.footprint())
+    }
+
+    /// The node that holds the prefix, where it is stored, and the way to it.
+    fn find(&self, key: A, len: u8) -> Option<(u32, Path)> {
+        if self.len == 0 {
+            return None;
+        }
+        let depth = depth_of(len);
+        let mut path = Path::default();
+        let mut at = ROOT;
+        loop {
+            let node = self.nodes.get(at);
+            let here = u32::from(node.depth);
+            if here > depth || !key.shares(node.head, here) {
+                return None;
+            }
+            if here == depth {
+                return node.has_prefix(bit_of(key, len)).then_some((at, path));
+            }
+            let branch = node.branch(key);
+            if node.branches & branch == 0 {
+                return None;
+            }
+            path.push(at);
+            at = node.children + node.rank(branch);
+        }
+    }
+
+    /// The node of `key` at `depth`; made, and branched off where the trie went past it, if it was not there.
+    fn make(&mut self, key: A, depth: u32) -> u32 {
+        let mut at = ROOT;
+        loop {
+            let node = *self.nodes.get(at);
+            if u32::from(node.depth) == depth {
+                return at;
+            }
+            let branch = node.branch(key);
+            let rank = node.rank(branch);
+            if node.branches & branch == 0 {
+                let leaf = Node { head: key.head(depth), depth: depth as u8, ..Node::default() };
+                let count = node.branches.count_ones();
+                let children = self.nodes.insert(node.children, count, rank, leaf);
+                let node = self.nodes.get_mut(at);
+                node.children = children;
+                node.branches |= branch;
+                return children + rank;
+            }
+            at = node.children + rank;
+            let child = *self.nodes.get(at);
+            let common = key.common_bits(child.head).min(depth).min(child.depth.into()) & !3;
+            if common < child.depth.into() {
+                let mut fork = Node { head: key.head(common), depth: common as u8, ..Node::default() };
+                fork.branches = fork.branch(child.head);
+                fork.children = self.nodes.insert(0, 0, 0, child);
+                *self.nodes.get_mut(at) = fork;
+            }
+        }
+    }
+
+    /// Cuts off what the removal from node `at` left without use: nodes with nothing in them, and those that only
+    /// lead on to one child.
+    fn prune(&mut self, key: A, mut at: u32, mut path: Path) {
+        while let Some(parent) = path.pop() {
+            let node = *self.nodes.get(at);
+            if node.prefixes != 0 || node.branches.count_ones() > 1 {
+                return;
+            }
+            if node.branches != 0 {
+                *self.nodes.get_mut(at) = *self.nodes.get(node.children);
+                self.nodes.remove(node.children, 1, 0);
+                return;
+            }
+            let above = *self.nodes.get(parent);
+            let branch = above.branch(key);
+            let count = above.branches.count_ones();
+            let children = self.nodes.remove(above.children, count, above.rank(branch));
+            let above = self.nodes.get_mut(parent);
+            above.children = children;
+            above.branches &= !branch;
+            at = parent;
+        }
+    }
+}
+
+/// The bit of [`Node::prefixes`] for a prefix, in the node of [`depth_of`] its length.
+fn bit_of<A: Address>(key: A, len: u8) -> u32 {
+    let depth = depth_of(len);
+    prefix_bit(key.nibble(depth), u32::from(len) - depth)
+}
+
+/// Nodes passed on the way down: one for each nibble of an IPv6 address at most.
+#[derive(Debug, Default)]
+struct Path {
+    nodes: [u32; 32],
+    len: usize,
+}
+
+impl Path {
+    fn push(&mut self, node: u32) {
+        self.nodes[self.len] = node;
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        self.len = self.len.checked_sub(1)?;
+        Some(self.nodes[self.len])
+    }
+}
