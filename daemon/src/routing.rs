@@ -3,9 +3,9 @@
 //! The same table answers both questions of cryptokey routing: where a packet to an address goes, and which peer alone
 //! may send from it.
 //!
-//! Two structures are kept in step. A [`Trie`] of each family finds the longest prefix; every stored prefix names its
-//! holder and its place in that holder's list, so that all that concerns one peer (list it, remove it) costs what
-//! that peer holds and not what the table holds.
+//! Two structures are kept in step: a [`Trie`] of each family finds the longest prefix, and each holder has the ordered
+//! set of its prefixes, so that all that concerns one peer (list it, remove it) costs what that peer holds and not
+//! what the table holds.
 //!
 //! Why a trie of our own: the crates at hand keep no list by value, so removing one peer of a thousand walks the whole
 //! table, and `benches/routing.rs` measured them slower at the lookup as well (100,000 prefixes, random addresses
@@ -15,13 +15,13 @@
 mod blocks;
 mod trie;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use self::trie::{Slot, Trie};
+use self::trie::Trie;
 
 /// Prefixes of both families and who holds them. `T` names a holder: a peer, or an index of one.
 ///
@@ -30,7 +30,7 @@ use self::trie::{Slot, Trie};
 pub struct AllowedIps<T> {
     v4: Trie<u32>,
     v6: Trie<u128>,
-    /// Indexed by [`Slot::holder`]; `None` is free for the next new holder.
+    /// Indexed by what the tries store; `None` is free for the next new holder.
     holders: Vec<Option<Holder<T>>>,
     vacant: Vec<u32>,
     ids: HashMap<T, u32>,
@@ -40,8 +40,7 @@ pub struct AllowedIps<T> {
 #[derive(Debug, Clone)]
 struct Holder<T> {
     value: T,
-    /// In no order; [`Slot::position`] points in here.
-    nets: Vec<IpNet>,
+    nets: BTreeSet<IpNet>,
 }
 
 impl<T> Default for AllowedIps<T> {
@@ -65,18 +64,18 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
     /// The holder of the longest prefix that covers `ip`.
     #[inline]
     pub fn get(&self, ip: IpAddr) -> Option<&T> {
-        let slot = match ip {
+        let id = match ip {
             IpAddr::V4(ip) => self.v4.longest(ip.into()),
             IpAddr::V6(ip) => self.v6.longest(ip.into()),
         }?;
-        self.value(slot.holder)
+        self.value(id)
     }
 
     /// Gives `net`, its host bits cut off, to `value`. Who held exactly this prefix until now, `value` itself
     /// perhaps, loses it and is returned.
     pub fn insert(&mut self, net: IpNet, value: T) -> Option<T> {
         let net = net.trunc();
-        let previous = self.slot(net).and_then(|slot| self.value(slot.holder)).cloned();
+        let previous = self.holder_of(net).cloned();
         if previous.as_ref() == Some(&value) {
             return previous;
         }
@@ -85,9 +84,8 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
         }
         let id = self.id_of(value);
         if let Some(holder) = &mut self.holders[id as usize] {
-            let slot = Slot { holder: id, position: holder.nets.len() as u32 };
-            holder.nets.push(net);
-            self.store(net, slot);
+            holder.nets.insert(net);
+            self.store(net, id);
             self.len += 1;
         }
         previous
@@ -96,7 +94,7 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
     /// Takes `net` away from `value`. False where `value` does not hold it, and then nothing changes.
     pub fn remove(&mut self, net: IpNet, value: &T) -> bool {
         let net = net.trunc();
-        let held = self.slot(net).is_some_and(|slot| self.value(slot.holder) == Some(value));
+        let held = self.holder_of(net) == Some(value);
         if held {
             self.take(net);
         }
@@ -117,9 +115,7 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
     /// What `value` holds: IPv4 before IPv6, each by address and then by length.
     pub fn nets_of(&self, value: &T) -> Vec<IpNet> {
         let holder = self.ids.get(value).and_then(|id| self.holders[*id as usize].as_ref());
-        let mut nets = holder.map_or_else(Vec::new, |holder| holder.nets.clone());
-        nets.sort_unstable();
-        nets
+        holder.map_or_else(Vec::new, |holder| holder.nets.iter().copied().collect())
     }
 
     /// Every prefix with its holder; those of one holder come together, otherwise in no order.
@@ -145,18 +141,14 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
 
     /// Removes one prefix that is known to be stored.
     fn take(&mut self, net: IpNet) {
-        let Some(slot) = self.unstore(net) else { return };
-        let Some(holder) = &mut self.holders[slot.holder as usize] else { return };
-        holder.nets.swap_remove(slot.position as usize);
+        let Some(id) = self.unstore(net) else { return };
+        let Some(holder) = &mut self.holders[id as usize] else { return };
+        holder.nets.remove(&net);
         self.len -= 1;
-        match holder.nets.get(slot.position as usize).copied() {
-            Some(moved) => self.store(moved, slot),
-            None if holder.nets.is_empty() => {
-                let value = holder.value.clone();
-                self.holders[slot.holder as usize] = None;
-                self.forget(slot.holder, &value);
-            }
-            None => {}
+        if holder.nets.is_empty() {
+            let value = holder.value.clone();
+            self.holders[id as usize] = None;
+            self.forget(id, &value);
         }
     }
 
@@ -168,7 +160,7 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
             self.holders.push(None);
             self.holders.len() as u32 - 1
         });
-        self.holders[id as usize] = Some(Holder { value: value.clone(), nets: Vec::new() });
+        self.holders[id as usize] = Some(Holder { value: value.clone(), nets: BTreeSet::new() });
         self.ids.insert(value, id);
         id
     }
@@ -178,21 +170,22 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
         self.vacant.push(id);
     }
 
-    fn slot(&self, net: IpNet) -> Option<Slot> {
-        match net {
+    fn holder_of(&self, net: IpNet) -> Option<&T> {
+        let id = match net {
             IpNet::V4(net) => self.v4.exact(net.addr().into(), net.prefix_len()),
             IpNet::V6(net) => self.v6.exact(net.addr().into(), net.prefix_len()),
-        }
+        }?;
+        self.value(id)
     }
 
-    fn store(&mut self, net: IpNet, slot: Slot) {
+    fn store(&mut self, net: IpNet, id: u32) {
         match net {
-            IpNet::V4(net) => self.v4.insert(net.addr().into(), net.prefix_len(), slot),
-            IpNet::V6(net) => self.v6.insert(net.addr().into(), net.prefix_len(), slot),
+            IpNet::V4(net) => self.v4.insert(net.addr().into(), net.prefix_len(), id),
+            IpNet::V6(net) => self.v6.insert(net.addr().into(), net.prefix_len(), id),
         }
     }
 
-    fn unstore(&mut self, net: IpNet) -> Option<Slot> {
+    fn unstore(&mut self, net: IpNet) -> Option<u32> {
         match net {
             IpNet::V4(net) => self.v4.remove(net.addr().into(), net.prefix_len()),
             IpNet::V6(net) => self.v6.remove(net.addr().into(), net.prefix_len()),

@@ -48,13 +48,6 @@ macro_rules! address {
 address!(u32);
 address!(u128);
 
-/// What is stored under a prefix: who holds it, and where in the holder's own list it stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Slot {
-    pub(super) holder: u32,
-    pub(super) position: u32,
-}
-
 #[derive(Debug, Clone, Copy, Default)]
 struct Node<A> {
     /// The first `depth` bits of everything below, then zeros.
@@ -121,7 +114,7 @@ const ROOT: u32 = 0;
 pub(super) struct Trie<A> {
     /// Empty until the first insertion; then the root is item 0.
     nodes: Blocks<Node<A>>,
-    slots: Blocks<Slot>,
+    slots: Blocks<u32>,
     len: usize,
 }
 
@@ -134,7 +127,7 @@ impl<A> Default for Trie<A> {
 impl<A: Address> Trie<A> {
     /// The slot of the longest prefix that covers `key`.
     #[inline]
-    pub(super) fn longest(&self, key: A) -> Option<Slot> {
+    pub(super) fn longest(&self, key: A) -> Option<u32> {
         if self.len == 0 {
             return None;
         }
@@ -164,14 +157,14 @@ impl<A: Address> Trie<A> {
     }
 
     /// The slot of exactly this prefix. `key` has no bits set beyond `len`.
-    pub(super) fn exact(&self, key: A, len: u8) -> Option<Slot> {
+    pub(super) fn exact(&self, key: A, len: u8) -> Option<u32> {
         let (at, _) = self.find(key, len)?;
         let node = self.nodes.get(at);
         Some(*self.slots.get(node.slots + node.slot_rank(bit_of(key, len))))
     }
 
     /// Stores `slot` under the prefix, in the place of what was there.
-    pub(super) fn insert(&mut self, key: A, len: u8, slot: Slot) {
+    pub(super) fn insert(&mut self, key: A, len: u8, slot: u32) {
         if self.len == 0 {
             self.nodes.insert(ROOT, 0, 0, Node::default());
         }
@@ -189,7 +182,7 @@ impl<A: Address> Trie<A> {
     }
 
     /// Takes the prefix out and gives back what it held.
-    pub(super) fn remove(&mut self, key: A, len: u8) -> Option<Slot> {
+    pub(super) fn remove(&mut self, key: A, len: u8) -> Option<u32> {
         let (at, path) = self.find(key, len)?;
         let bit = bit_of(key, len);
         let node = self.nodes.get_mut(at);
