@@ -47,7 +47,9 @@ fn nets(shape: &str) -> Vec<IpNet> {
         _ => {
             let low = u128::from(random.next()) << 32 | u128::from(random.next() as u32);
             let len = 40 + (random.next() % 89) as u8;
-            IpNet::new(Ipv6Addr::from(0x2001_0db8 << 96 | low).into(), len).unwrap().trunc()
+            IpNet::new(Ipv6Addr::from(0x2001_0db8 << 96 | low).into(), len)
+                .unwrap()
+                .trunc()
         }
     };
     (0..PREFIXES).map(|_| net()).collect()
@@ -64,7 +66,9 @@ fn addresses(nets: &[IpNet]) -> Vec<IpAddr> {
                 let host = noise as u32 & u32::from(net.hostmask());
                 Ipv4Addr::from(u32::from(net.addr()) | host).into()
             }
-            IpNet::V6(net) => Ipv6Addr::from(u128::from(net.addr()) | (noise & u128::from(net.hostmask()))).into(),
+            IpNet::V6(net) => {
+                Ipv6Addr::from(u128::from(net.addr()) | (noise & u128::from(net.hostmask()))).into()
+            }
         }
     };
     (0..64_000).map(|_| address()).collect()
@@ -81,24 +85,28 @@ fn table(nets: &[IpNet]) -> AllowedIps<u32> {
 /// Looks a thousand addresses up, the next one only when the last is found: the latency that one packet sees.
 fn lookups(bencher: Bencher, addresses: Vec<IpAddr>, get: impl Fn(IpAddr) -> u32 + Sync) {
     let mut rounds = addresses.chunks(1_000).cycle();
-    bencher.counter(divan::counter::ItemsCount::new(1_000u32)).bench_local(|| {
-        let addresses = rounds.next().unwrap_or_default();
-        let (mut at, mut missed) = (0, 0);
-        while at < addresses.len() {
-            // The lookup never gives NONE, but the processor has to wait for it to know.
-            let none = u32::from(get(addresses[at]) == NONE) as usize;
-            missed += none;
-            at += 1 + none;
-        }
-        missed
-    });
+    bencher
+        .counter(divan::counter::ItemsCount::new(1_000u32))
+        .bench_local(|| {
+            let addresses = rounds.next().unwrap_or_default();
+            let (mut at, mut missed) = (0, 0);
+            while at < addresses.len() {
+                // The lookup never gives NONE, but the processor has to wait for it to know.
+                let none = u32::from(get(addresses[at]) == NONE) as usize;
+                missed += none;
+                at += 1 + none;
+            }
+            missed
+        });
 }
 
 #[divan::bench(args = SHAPES, sample_count = 2000, sample_size = 1)]
 fn lookup_hpetun(bencher: Bencher, shape: &str) {
     let nets = nets(shape);
     let table = table(&nets);
-    lookups(bencher, addresses(&nets), |ip| table.get(ip).copied().unwrap_or(NONE));
+    lookups(bencher, addresses(&nets), |ip| {
+        table.get(ip).copied().unwrap_or(NONE)
+    });
 }
 
 #[divan::bench(args = SHAPES, sample_count = 2000, sample_size = 1)]
@@ -106,9 +114,14 @@ fn lookup_ip_network_table(bencher: Bencher, shape: &str) {
     let nets = nets(shape);
     let mut table = IpNetworkTable::new();
     for (n, net) in nets.iter().enumerate() {
-        table.insert(IpNetwork::new(net.addr(), net.prefix_len()).unwrap(), n as u32 % PEERS);
+        table.insert(
+            IpNetwork::new(net.addr(), net.prefix_len()).unwrap(),
+            n as u32 % PEERS,
+        );
     }
-    lookups(bencher, addresses(&nets), |ip| table.longest_match(ip).map_or(NONE, |(_, value)| *value));
+    lookups(bencher, addresses(&nets), |ip| {
+        table.longest_match(ip).map_or(NONE, |(_, value)| *value)
+    });
 }
 
 #[divan::bench(args = SHAPES, sample_count = 2000, sample_size = 1)]
@@ -146,10 +159,12 @@ fn list_every_peer(bencher: Bencher, shape: &str) {
 #[divan::bench(args = SHAPES, sample_count = 5, sample_size = 1)]
 fn remove_every_peer(bencher: Bencher, shape: &str) {
     let nets = nets(shape);
-    bencher.with_inputs(|| table(&nets)).bench_local_values(|mut table| {
-        for peer in 0..PEERS {
-            table.remove_all(black_box(&peer));
-        }
-        table
-    });
+    bencher
+        .with_inputs(|| table(&nets))
+        .bench_local_values(|mut table| {
+            for peer in 0..PEERS {
+                table.remove_all(black_box(&peer));
+            }
+            table
+        });
 }

@@ -2,6 +2,6 @@
 
 pub mod control;
 pub mod key;
-//pub mod packet;
+pub mod packet;
 pub mod routing;
 pub mod status;

@@ -103,8 +103,12 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
 
     /// Takes everything away from `value`, in time proportional to what it holds.
     pub fn remove_all(&mut self, value: &T) {
-        let Some(id) = self.ids.get(value).copied() else { return };
-        let Some(holder) = self.holders[id as usize].take() else { return };
+        let Some(id) = self.ids.get(value).copied() else {
+            return;
+        };
+        let Some(holder) = self.holders[id as usize].take() else {
+            return;
+        };
         for net in &holder.nets {
             self.unstore(*net);
         }
@@ -114,7 +118,10 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
 
     /// What `value` holds: IPv4 before IPv6, each by address and then by length.
     pub fn nets_of(&self, value: &T) -> Vec<IpNet> {
-        let holder = self.ids.get(value).and_then(|id| self.holders[*id as usize].as_ref());
+        let holder = self
+            .ids
+            .get(value)
+            .and_then(|id| self.holders[*id as usize].as_ref());
         holder.map_or_else(Vec::new, |holder| holder.nets.iter().copied().collect())
     }
 
@@ -142,7 +149,9 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
     /// Removes one prefix that is known to be stored.
     fn take(&mut self, net: IpNet) {
         let Some(id) = self.unstore(net) else { return };
-        let Some(holder) = &mut self.holders[id as usize] else { return };
+        let Some(holder) = &mut self.holders[id as usize] else {
+            return;
+        };
         holder.nets.remove(&net);
         self.len -= 1;
         if holder.nets.is_empty() {
@@ -160,7 +169,10 @@ impl<T: Clone + Eq + Hash> AllowedIps<T> {
             self.holders.push(None);
             self.holders.len() as u32 - 1
         });
-        self.holders[id as usize] = Some(Holder { value: value.clone(), nets: BTreeSet::new() });
+        self.holders[id as usize] = Some(Holder {
+            value: value.clone(),
+            nets: BTreeSet::new(),
+        });
         self.ids.insert(value, id);
         id
     }

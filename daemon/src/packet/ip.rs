@@ -65,7 +65,10 @@ pub fn inner_length(packet: &[u8]) -> Result<usize, IpError> {
         IPV6_HEADER + usize::from(u16::from_be_bytes(bytes(packet, 4, IPV6_HEADER)?))
     };
     if declared > packet.len() {
-        return Err(IpError::DeclaredTooLong { declared, have: packet.len() });
+        return Err(IpError::DeclaredTooLong {
+            declared,
+            have: packet.len(),
+        });
     }
     Ok(declared)
 }
@@ -74,7 +77,11 @@ pub fn inner_length(packet: &[u8]) -> Result<usize, IpError> {
 #[inline]
 pub(super) fn ipv4_header_length(packet: &[u8]) -> Result<usize, IpError> {
     let length = usize::from(packet.first().ok_or(IpError::Empty)? & 15) * 4;
-    if length < IPV4_MIN_HEADER { Err(IpError::HeaderLength(length)) } else { Ok(length) }
+    if length < IPV4_MIN_HEADER {
+        Err(IpError::HeaderLength(length))
+    } else {
+        Ok(length)
+    }
 }
 
 /// Where source and destination lie, one after the other, in a header of this version.
@@ -86,7 +93,13 @@ pub(super) fn address_range(version: u8) -> std::ops::Range<usize> {
 #[inline]
 fn bytes<const N: usize>(packet: &[u8], at: usize, need: usize) -> Result<[u8; N], IpError> {
     if packet.len() < need {
-        return Err(IpError::Truncated { have: packet.len(), need });
+        return Err(IpError::Truncated {
+            have: packet.len(),
+            need,
+        });
     }
-    packet[at..].first_chunk().copied().ok_or(IpError::Truncated { have: packet.len(), need })
+    packet[at..].first_chunk().copied().ok_or(IpError::Truncated {
+        have: packet.len(),
+        need,
+    })
 }

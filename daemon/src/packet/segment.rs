@@ -4,7 +4,9 @@
 //! few words.
 
 use super::checksum::Sum;
-use super::ip::{IPV6_HEADER, IpError, PROTOCOL_TCP, PROTOCOL_UDP, inner_length, ipv4_header_length, version};
+use super::ip::{
+    IPV6_HEADER, IpError, PROTOCOL_TCP, PROTOCOL_UDP, inner_length, ipv4_header_length, version,
+};
 use super::vnet::{Gso, VnetHeader};
 
 pub(super) const TCP_MIN_HEADER: usize = 20;
@@ -33,13 +35,21 @@ pub enum SegmentError {
     #[error("segmentation type {0:#x} is neither TCP nor UDP datagrams, all that was asked for")]
     Type(u8),
     #[error("segmentation of {wanted}, but the packet is IPv{version} with protocol {protocol}")]
-    Mismatch { wanted: &'static str, version: u8, protocol: u8 },
+    Mismatch {
+        wanted: &'static str,
+        version: u8,
+        protocol: u8,
+    },
     #[error("a superpacket without NEEDS_CSUM: the place of its TCP or UDP header is not known")]
     NoChecksumStart,
     #[error("a superpacket with a segment size of 0")]
     SegmentSize,
     #[error("checksum from {start} at {start}+{offset} of a packet of {length} bytes")]
-    ChecksumPlace { start: usize, offset: usize, length: usize },
+    ChecksumPlace {
+        start: usize,
+        offset: usize,
+        length: usize,
+    },
     #[error("headers end at {end} in a packet of {length} bytes")]
     HeaderLength { end: usize, length: usize },
 }
@@ -106,7 +116,15 @@ impl<'a> Segmenter<'a> {
             packet[field..field + 2].copy_from_slice(&checksum);
         }
         let size = packet.len();
-        Ok(Self { packet, headers: 0, size, at: 0, index: 0, count: 1, template: None })
+        Ok(Self {
+            packet,
+            headers: 0,
+            size,
+            at: 0,
+            index: 0,
+            count: 1,
+            template: None,
+        })
     }
 
     fn superpacket(header: VnetHeader, packet: &'a mut [u8], protocol: u8) -> Result<Self, SegmentError> {
@@ -121,7 +139,15 @@ impl<'a> Segmenter<'a> {
         let headers = headers_end(packet, start, field - start, protocol)?;
         let template = Template::take(packet, start, headers, protocol);
         let count = (packet.len() - headers).div_ceil(size).max(1);
-        Ok(Self { packet, headers, size, at: headers, index: 0, count, template: Some(template) })
+        Ok(Self {
+            packet,
+            headers,
+            size,
+            at: headers,
+            index: 0,
+            count,
+            template: Some(template),
+        })
     }
 
     /// Number of wire packets, from the first.
@@ -169,16 +195,28 @@ fn require(packet: &[u8], wanted: &'static str, want: u8, expected: u8) -> Resul
     if version == want && (protocol == expected || hidden) {
         Ok(expected)
     } else {
-        Err(SegmentError::Mismatch { wanted, version, protocol })
+        Err(SegmentError::Mismatch {
+            wanted,
+            version,
+            protocol,
+        })
     }
 }
 
 /// Where the checksum begins and where it is written: inside the packet, behind the IP header.
 fn checksum_place(header: VnetHeader, packet: &[u8]) -> Result<(usize, usize), SegmentError> {
     let (start, offset) = (usize::from(header.csum_start), usize::from(header.csum_offset));
-    let ip_header = if version(packet)? == 4 { ipv4_header_length(packet)? } else { IPV6_HEADER };
+    let ip_header = if version(packet)? == 4 {
+        ipv4_header_length(packet)?
+    } else {
+        IPV6_HEADER
+    };
     if start < ip_header || start + offset + 2 > packet.len() {
-        return Err(SegmentError::ChecksumPlace { start, offset, length: packet.len() });
+        return Err(SegmentError::ChecksumPlace {
+            start,
+            offset,
+            length: packet.len(),
+        });
     }
     Ok((start, start + offset))
 }
@@ -188,13 +226,21 @@ fn headers_end(packet: &[u8], start: usize, offset: usize, protocol: u8) -> Resu
     let length = packet.len();
     // Only IPv6 extension headers may lie between the IP header and the checksum's start.
     let extended = packet[0] >> 4 == 6 && packet[6] != protocol;
-    let at_header = if packet[0] >> 4 == 4 { start == ipv4_header_length(packet)? } else { start == IPV6_HEADER };
+    let at_header = if packet[0] >> 4 == 4 {
+        start == ipv4_header_length(packet)?
+    } else {
+        start == IPV6_HEADER
+    };
     let (own, place) = match protocol {
         PROTOCOL_TCP => (TCP_MIN_HEADER, field::TCP_CHECKSUM),
         _ => (UDP_HEADER, field::UDP_CHECKSUM),
     };
     if at_header == extended || offset != place {
-        return Err(SegmentError::ChecksumPlace { start, offset, length });
+        return Err(SegmentError::ChecksumPlace {
+            start,
+            offset,
+            length,
+        });
     }
     let mut end = start + own;
     if protocol == PROTOCOL_TCP && end <= length {
@@ -230,7 +276,12 @@ impl Template {
         // final destination that counts, and the kernel knows it.
         let pseudo = u16::from_be_bytes(take(l4, checksum));
         let sum = Sum::of(l4).plus_u16(pseudo).minus_u16(l4_length as u16);
-        Self { start, v4, l4: l4_part, sum }
+        Self {
+            start,
+            v4,
+            l4: l4_part,
+            sum,
+        }
     }
 
     /// Fills the varying fields of a segment in. `head` is a copy of the template.

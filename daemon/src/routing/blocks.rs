@@ -13,7 +13,10 @@ pub(super) struct Blocks<T> {
 
 impl<T> Default for Blocks<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), free: Default::default() }
+        Self {
+            items: Vec::new(),
+            free: Default::default(),
+        }
     }
 }
 
@@ -30,7 +33,11 @@ impl<T: Copy + Default> Blocks<T> {
     /// Puts `item` at place `at` of the run of `len` items that starts at `start` (ignored where `len` is 0).
     /// Returns where the run starts now.
     pub(super) fn insert(&mut self, start: u32, len: u32, at: u32, item: T) -> u32 {
-        let target = if len > 0 && capacity(len + 1) == capacity(len) { start } else { self.allocate(len + 1) };
+        let target = if len > 0 && capacity(len + 1) == capacity(len) {
+            start
+        } else {
+            self.allocate(len + 1)
+        };
         let (from, to) = (start as usize, target as usize);
         let (len_, at_) = (len as usize, at as usize);
         if len > 0 {
@@ -51,7 +58,11 @@ impl<T: Copy + Default> Blocks<T> {
             self.release(start, 1);
             return start;
         }
-        let target = if capacity(len - 1) == capacity(len) { start } else { self.allocate(len - 1) };
+        let target = if capacity(len - 1) == capacity(len) {
+            start
+        } else {
+            self.allocate(len - 1)
+        };
         let (from, to) = (start as usize, target as usize);
         let (len_, at_) = (len as usize, at as usize);
         if from != to {
@@ -72,11 +83,13 @@ impl<T: Copy + Default> Blocks<T> {
 
     fn allocate(&mut self, len: u32) -> u32 {
         let capacity = capacity(len);
-        self.free[capacity.trailing_zeros() as usize].pop().unwrap_or_else(|| {
-            let start = self.items.len();
-            self.items.resize(start + capacity as usize, T::default());
-            start as u32
-        })
+        self.free[capacity.trailing_zeros() as usize]
+            .pop()
+            .unwrap_or_else(|| {
+                let start = self.items.len();
+                self.items.resize(start + capacity as usize, T::default());
+                start as u32
+            })
     }
 
     fn release(&mut self, start: u32, len: u32) {

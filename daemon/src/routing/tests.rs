@@ -20,7 +20,9 @@ struct Naive(BTreeMap<IpNet, u8>);
 impl Naive {
     fn get(&self, ip: IpAddr) -> Option<&u8> {
         let covering = self.0.iter().filter(|(net, _)| net.contains(&ip));
-        covering.max_by_key(|(net, _)| net.prefix_len()).map(|(_, value)| value)
+        covering
+            .max_by_key(|(net, _)| net.prefix_len())
+            .map(|(_, value)| value)
     }
 
     fn remove(&mut self, net: IpNet, value: u8) -> bool {
@@ -41,7 +43,14 @@ enum Step {
 
 /// Addresses that lie close together, so that prefixes nest, split and merge; some anywhere.
 fn address() -> impl Strategy<Value = IpAddr> {
-    let few_bits = prop_oneof![Just(0u8), Just(1), Just(0x10), Just(0x80), Just(0xff), any::<u8>()];
+    let few_bits = prop_oneof![
+        Just(0u8),
+        Just(1),
+        Just(0x10),
+        Just(0x80),
+        Just(0xff),
+        any::<u8>()
+    ];
     let v4 = proptest::array::uniform4(few_bits.clone()).prop_map(|bytes| IpAddr::V4(bytes.into()));
     let v6 = (proptest::array::uniform4(few_bits), any::<bool>()).prop_map(|(low, high)| {
         let mut bytes = [0; 16];
@@ -49,7 +58,12 @@ fn address() -> impl Strategy<Value = IpAddr> {
         bytes[12..].copy_from_slice(&low);
         IpAddr::V6(bytes.into())
     });
-    prop_oneof![v4, v6, any::<u32>().prop_map(|n| Ipv4Addr::from(n).into()), any::<u128>().prop_map(|n| Ipv6Addr::from(n).into())]
+    prop_oneof![
+        v4,
+        v6,
+        any::<u32>().prop_map(|n| Ipv4Addr::from(n).into()),
+        any::<u128>().prop_map(|n| Ipv6Addr::from(n).into())
+    ]
 }
 
 fn prefix() -> impl Strategy<Value = IpNet> {
@@ -124,7 +138,14 @@ proptest! {
 #[test]
 fn longest_prefix_wins_and_the_default_route_takes_the_rest() {
     let mut table = AllowedIps::new();
-    for (text, value) in [("0.0.0.0/0", 0), ("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.1.2.3/32", 3), ("::/0", 4), ("fd00::1/128", 5)] {
+    for (text, value) in [
+        ("0.0.0.0/0", 0),
+        ("10.0.0.0/8", 1),
+        ("10.1.0.0/16", 2),
+        ("10.1.2.3/32", 3),
+        ("::/0", 4),
+        ("fd00::1/128", 5),
+    ] {
         assert_eq!(table.insert(net(text), value), None);
     }
     for (text, value) in [
@@ -173,7 +194,10 @@ fn scattered(n: u32) -> impl Iterator<Item = IpNet> {
         let mixed = (n * 20 + i).wrapping_mul(0x9e37_79b1);
         let v4 = IpNet::new(Ipv4Addr::from(mixed).into(), 17 + (mixed % 16) as u8).unwrap();
         let v6 = u128::from(mixed) << 64 | 0xfd << 120;
-        [v4, IpNet::new(Ipv6Addr::from(v6).into(), 56 + (mixed % 73) as u8).unwrap()]
+        [
+            v4,
+            IpNet::new(Ipv6Addr::from(v6).into(), 56 + (mixed % 73) as u8).unwrap(),
+        ]
     })
 }
 
@@ -204,6 +228,9 @@ fn memory_does_not_grow_with_peers_that_come_and_go() {
     assert_eq!(footprint(&table), before);
     assert_eq!(table.nets_of(&0).len(), table.len());
     round(&mut table, 0);
-    assert_eq!((table.len(), table.v4.footprint(), table.v6.footprint()), (0, (0, 0), (0, 0)));
+    assert_eq!(
+        (table.len(), table.v4.footprint(), table.v6.footprint()),
+        (0, (0, 0), (0, 0))
+    );
     assert!(table.ids.is_empty());
 }

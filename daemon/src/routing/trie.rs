@@ -120,7 +120,11 @@ pub(super) struct Trie<A> {
 
 impl<A> Default for Trie<A> {
     fn default() -> Self {
-        Self { nodes: Blocks::default(), slots: Blocks::default(), len: 0 }
+        Self {
+            nodes: Blocks::default(),
+            slots: Blocks::default(),
+            len: 0,
+        }
     }
 }
 
@@ -175,7 +179,9 @@ impl<A: Address> Trie<A> {
         if node.has_prefix(bit) {
             *self.slots.get_mut(node.slots + rank) = slot;
         } else {
-            node.slots = self.slots.insert(node.slots, node.prefixes.count_ones(), rank, slot);
+            node.slots = self
+                .slots
+                .insert(node.slots, node.prefixes.count_ones(), rank, slot);
             node.prefixes |= bit;
             self.len += 1;
         }
@@ -242,7 +248,11 @@ impl<A: Address> Trie<A> {
             let branch = node.branch(key);
             let rank = node.rank(branch);
             if node.branches & branch == 0 {
-                let leaf = Node { head: key.head(depth), depth: depth as u8, ..Node::default() };
+                let leaf = Node {
+                    head: key.head(depth),
+                    depth: depth as u8,
+                    ..Node::default()
+                };
                 let count = node.branches.count_ones();
                 let children = self.nodes.insert(node.children, count, rank, leaf);
                 let node = self.nodes.get_mut(at);
@@ -254,7 +264,11 @@ impl<A: Address> Trie<A> {
             let child = *self.nodes.get(at);
             let common = key.common_bits(child.head).min(depth).min(child.depth.into()) & !3;
             if common < child.depth.into() {
-                let mut fork = Node { head: key.head(common), depth: common as u8, ..Node::default() };
+                let mut fork = Node {
+                    head: key.head(common),
+                    depth: common as u8,
+                    ..Node::default()
+                };
                 fork.branches = fork.branch(child.head);
                 fork.children = self.nodes.insert(0, 0, 0, child);
                 *self.nodes.get_mut(at) = fork;
