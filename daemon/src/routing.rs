@@ -13,6 +13,7 @@
 //! has `unsafe` and no upkeep since 2020; `prefix-trie` is well kept and is what this would use at a tenth of the size.
 
 mod blocks;
+mod front;
 mod trie;
 
 use std::collections::{BTreeSet, HashMap};

@@ -84,7 +84,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn does_what_the_naive_table_does(
-        steps in prop::collection::vec(step(), 1..120),
+        steps in prop::collection::vec(step(), 1..300),
         again in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), 0u8..5), 0..60),
         probes in prop::collection::vec(address(), 40),
     ) {
@@ -132,6 +132,72 @@ proptest! {
         let mut all: Vec<_> = table.iter().map(|(net, value)| (net, *value)).collect();
         all.sort();
         prop_assert_eq!(all, naive.0.into_iter().collect::<Vec<_>>());
+    }
+}
+
+/// Prefixes of one kind in great number: near the root the trie is then full.
+fn crowd(kind: u32, n: u32) -> IpNet {
+    let mixed = (n.wrapping_mul(0x9e37_79b1) ^ n >> 7).wrapping_mul(0x85eb_ca6b);
+    match kind {
+        0 => IpNet::new(Ipv4Addr::from(mixed).into(), 8 + (n % 25) as u8).unwrap(),
+        1 => IpNet::new(Ipv4Addr::from(10 << 24 | mixed >> 8).into(), 32).unwrap(),
+        _ => {
+            let address = 0x2001_0db8 << 96 | u128::from(mixed) << 64 | u128::from(n);
+            IpNet::new(Ipv6Addr::from(address).into(), 36 + (n % 93) as u8).unwrap()
+        }
+    }
+}
+
+#[test]
+fn large_tables_agree_with_a_map_by_length_while_they_grow_and_shrink() {
+    for kind in 0..3 {
+        let mut table = AllowedIps::new();
+        let mut map = HashMap::new();
+        let compare = |table: &AllowedIps<u32>, map: &HashMap<IpNet, u32>, n: u32| {
+            let net = crowd(kind, n);
+            for probe in [net.network(), net.broadcast()] {
+                let mut lengths = (0..=net.max_prefix_len()).rev();
+                let naive = lengths.find_map(|len| map.get(&IpNet::new(probe, len).unwrap().trunc()));
+                assert_eq!(table.get(probe), naive, "{probe}");
+            }
+        };
+        let extremes = [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "11.0.0.0/8",
+            "::/0",
+            "fd00::/8",
+            "2001:db8::/32",
+        ]
+        .map(net);
+        for n in 0..20_000u32 {
+            let net = crowd(kind, n).trunc();
+            assert_eq!(table.insert(net, n % 50), map.insert(net, n % 50));
+            compare(&table, &map, n);
+            compare(&table, &map, n / 2);
+            // Outliers move the place at which the trie begins to branch.
+            if n % 700 == 0 {
+                for net in extremes {
+                    assert_eq!(table.insert(net, 77), map.insert(net, 77));
+                    compare(&table, &map, n / 3);
+                }
+            } else if n % 700 == 350 {
+                for net in extremes {
+                    assert_eq!(table.remove(net, &77), map.remove(&net).is_some());
+                    compare(&table, &map, n / 3);
+                }
+            }
+        }
+        for n in (0..20_000u32).rev() {
+            let net = crowd(kind, n).trunc();
+            assert_eq!(table.remove(net, &(n % 50)), map.get(&net) == Some(&(n % 50)));
+            map.remove(&net)
+                .filter(|holder| *holder != n % 50)
+                .map(|holder| map.insert(net, holder));
+            compare(&table, &map, n);
+            compare(&table, &map, n / 2);
+        }
+        assert_eq!(table.len(), map.len());
     }
 }
 

@@ -3,20 +3,26 @@
 //! A node at depth `d` holds the prefixes of `d + 1` to `d + 4` bits that share its first `d` bits (the root those of 0
 //! bits as well): which ones is a bitmap, and their slots lie in that order in one run. Its children are a bitmap
 //! and a run as well. A host route thus ends in the node that holds its siblings, not in a node of its own, and
-//! 100,000 random prefixes are some five loads deep.
+//! 100,000 random prefixes are some five nodes deep; a [`Front`] skips the upper ones.
 
 use super::blocks::Blocks;
+use super::front::{Entry, Front, NONE};
 
 /// An IP address as a number, the first bit on the wire being the most significant.
 pub(super) trait Address: Copy + Default {
+    const BITS: u32;
+
     /// Number of leading bits that are the same in both.
     fn common_bits(self, other: Self) -> u32;
 
     /// True where the first `depth` bits are the same in both; `depth` is below the width.
     fn shares(self, other: Self, depth: u32) -> bool;
 
-    /// The four bits that follow the first `depth`; `depth` is at most the width less four.
-    fn nibble(self, depth: u32) -> u32;
+    /// The `count` bits (at most 16) that follow the first `depth`.
+    fn bits(self, depth: u32, count: u32) -> u32;
+
+    /// The first `depth` bits, then the `count` bits of `value`, then zeros.
+    fn with_bits(self, depth: u32, count: u32, value: u32) -> Self;
 
     /// The first `depth` bits, then zeros; `depth` is below the width.
     fn head(self, depth: u32) -> Self;
@@ -25,6 +31,8 @@ pub(super) trait Address: Copy + Default {
 macro_rules! address {
     ($number:ty) => {
         impl Address for $number {
+            const BITS: u32 = <$number>::BITS;
+
             fn common_bits(self, other: Self) -> u32 {
                 (self ^ other).leading_zeros()
             }
@@ -35,8 +43,12 @@ macro_rules! address {
             }
 
             #[inline]
-            fn nibble(self, depth: u32) -> u32 {
-                (self >> (<$number>::BITS - 4 - depth)) as u32 & 15
+            fn bits(self, depth: u32, count: u32) -> u32 {
+                (self >> (Self::BITS - count - depth)) as u32 & ((1 << count) - 1)
+            }
+
+            fn with_bits(self, depth: u32, count: u32, value: u32) -> Self {
+                self.head(depth) | <$number>::from(value) << (Self::BITS - count - depth)
             }
 
             fn head(self, depth: u32) -> Self {
@@ -63,6 +75,9 @@ struct Node<A> {
     depth: u8,
 }
 
+/// Bits eaten at a node.
+const NIBBLE: u32 = 4;
+
 /// For each nibble, the bits of [`Node::prefixes`] that cover it: one for each of the lengths 0 to 4.
 const COVERS: [u32; 16] = {
     let mut covers = [0; 16];
@@ -85,7 +100,7 @@ const fn prefix_bit(nibble: u32, bits: u32) -> u32 {
 
 impl<A: Address> Node<A> {
     fn branch(&self, key: A) -> u16 {
-        1 << key.nibble(self.depth.into())
+        1 << key.bits(self.depth.into(), NIBBLE)
     }
 
     /// Place among the children of the one that `branch` stands for.
@@ -115,64 +130,89 @@ pub(super) struct Trie<A> {
     /// Empty until the first insertion; then the root is item 0.
     nodes: Blocks<Node<A>>,
     slots: Blocks<u32>,
+    front: Front<A>,
     len: usize,
 }
 
-impl<A> Default for Trie<A> {
+impl<A: Address> Default for Trie<A> {
     fn default() -> Self {
         Self {
             nodes: Blocks::default(),
             slots: Blocks::default(),
+            front: Front::default(),
             len: 0,
         }
     }
 }
 
 impl<A: Address> Trie<A> {
-    /// The slot of the longest prefix that covers `key`.
+    /// What is stored under the longest prefix that covers `key`.
     #[inline]
     pub(super) fn longest(&self, key: A) -> Option<u32> {
         if self.len == 0 {
             return None;
         }
-        let mut best = None;
-        let mut at = ROOT;
-        loop {
-            let node = self.nodes.get(at);
-            let depth = u32::from(node.depth);
-            if !key.shares(node.head, depth) {
-                break;
-            }
-            let nibble = key.nibble(depth);
-            let covering = node.prefixes & COVERS[nibble as usize];
-            if covering != 0 {
-                best = Some((node.slots, node.prefixes, covering));
-            }
-            let branch = 1 << nibble;
-            if node.branches & branch == 0 {
-                break;
-            }
-            at = node.children + node.rank(branch);
-        }
-        best.map(|(slots, prefixes, covering)| {
-            let below = u32::MAX >> covering.leading_zeros() >> 1;
-            *self.slots.get(slots + (prefixes & below).count_ones())
-        })
+        let entry = self.front.get(key).unwrap_or(Entry {
+            node: ROOT,
+            best: NONE,
+        });
+        let found = self.walk(key, entry, u32::MAX).best;
+        (found != NONE).then_some(found)
     }
 
-    /// The slot of exactly this prefix. `key` has no bits set beyond `len`.
+    /// Goes on from an entry to the first node of at least the depth `limit`, or to the end.
+    #[inline]
+    fn walk(&self, key: A, from: Entry, limit: u32) -> Entry {
+        let mut at = from.node;
+        let (mut slots, mut prefixes, mut covering) = (0, 0, 0);
+        while at != NONE {
+            let node = self.nodes.get(at);
+            let depth = u32::from(node.depth);
+            if depth >= limit {
+                break;
+            }
+            if !key.shares(node.head, depth) {
+                at = NONE;
+                break;
+            }
+            let nibble = key.bits(depth, NIBBLE);
+            let here = node.prefixes & COVERS[nibble as usize];
+            if here != 0 {
+                (slots, prefixes, covering) = (node.slots, node.prefixes, here);
+            }
+            let branch = 1 << nibble;
+            at = if node.branches & branch == 0 {
+                NONE
+            } else {
+                node.children + node.rank(branch)
+            };
+        }
+        if covering == 0 {
+            return Entry {
+                node: at,
+                best: from.best,
+            };
+        }
+        let below = u32::MAX >> covering.leading_zeros() >> 1;
+        Entry {
+            node: at,
+            best: *self.slots.get(slots + (prefixes & below).count_ones()),
+        }
+    }
+
+    /// What is stored under exactly this prefix. `key` has no bits set beyond `len`.
     pub(super) fn exact(&self, key: A, len: u8) -> Option<u32> {
         let (at, _) = self.find(key, len)?;
         let node = self.nodes.get(at);
         Some(*self.slots.get(node.slots + node.slot_rank(bit_of(key, len))))
     }
 
-    /// Stores `slot` under the prefix, in the place of what was there.
+    /// Stores `slot`, which is not [`NONE`], under the prefix, in the place of what was there.
     pub(super) fn insert(&mut self, key: A, len: u8, slot: u32) {
         if self.len == 0 {
             self.nodes.insert(ROOT, 0, 0, Node::default());
         }
-        let at = self.make(key, depth_of(len));
+        let (at, changed) = self.make(key, depth_of(len));
         let bit = bit_of(key, len);
         let node = self.nodes.get_mut(at);
         let rank = node.slot_rank(bit);
@@ -185,6 +225,7 @@ impl<A: Address> Trie<A> {
             node.prefixes |= bit;
             self.len += 1;
         }
+        self.refresh(key, changed.min(len.into()));
     }
 
     /// Takes the prefix out and gives back what it held.
@@ -200,7 +241,8 @@ impl<A: Address> Trie<A> {
         if self.len == 0 {
             *self = Self::default();
         } else {
-            self.prune(key, at, path);
+            let changed = self.prune(key, at, path);
+            self.refresh(key, changed.min(len.into()));
         }
         Some(slot)
     }
@@ -237,13 +279,15 @@ impl<A: Address> Trie<A> {
         }
     }
 
-    /// The node of `key` at `depth`; made, and branched off where the trie went past it, if it was not there.
-    fn make(&mut self, key: A, depth: u32) -> u32 {
+    /// The node of `key` at `depth`; made, and branched off where the trie went past it, if it was not there. Also the
+    /// least depth of a node whose children were moved or replaced.
+    fn make(&mut self, key: A, depth: u32) -> (u32, u32) {
+        let mut changed = u32::MAX;
         let mut at = ROOT;
         loop {
             let node = *self.nodes.get(at);
             if u32::from(node.depth) == depth {
-                return at;
+                return (at, changed);
             }
             let branch = node.branch(key);
             let rank = node.rank(branch);
@@ -255,10 +299,11 @@ impl<A: Address> Trie<A> {
                 };
                 let count = node.branches.count_ones();
                 let children = self.nodes.insert(node.children, count, rank, leaf);
+                let above = u32::from(node.depth);
                 let node = self.nodes.get_mut(at);
                 node.children = children;
                 node.branches |= branch;
-                return children + rank;
+                return (children + rank, changed.min(above));
             }
             at = node.children + rank;
             let child = *self.nodes.get(at);
@@ -272,24 +317,27 @@ impl<A: Address> Trie<A> {
                 fork.branches = fork.branch(child.head);
                 fork.children = self.nodes.insert(0, 0, 0, child);
                 *self.nodes.get_mut(at) = fork;
+                changed = changed.min(node.depth.into());
             }
         }
     }
 
     /// Cuts off what the removal from node `at` left without use: nodes with nothing in them, and those that only
-    /// lead on to one child.
-    fn prune(&mut self, key: A, mut at: u32, mut path: Path) {
+    /// lead on to one child. Gives the least depth of a node whose children were moved or replaced.
+    fn prune(&mut self, key: A, mut at: u32, mut path: Path) -> u32 {
+        let mut changed = u32::MAX;
         while let Some(parent) = path.pop() {
             let node = *self.nodes.get(at);
             if node.prefixes != 0 || node.branches.count_ones() > 1 {
-                return;
+                break;
             }
+            let above = *self.nodes.get(parent);
+            changed = above.depth.into();
             if node.branches != 0 {
                 *self.nodes.get_mut(at) = *self.nodes.get(node.children);
                 self.nodes.remove(node.children, 1, 0);
-                return;
+                break;
             }
-            let above = *self.nodes.get(parent);
             let branch = above.branch(key);
             let count = above.branches.count_ones();
             let children = self.nodes.remove(above.children, count, above.rank(branch));
@@ -298,13 +346,38 @@ impl<A: Address> Trie<A> {
             above.branches &= !branch;
             at = parent;
         }
+        changed
+    }
+
+    /// Brings the front up to date after a change that can only concern addresses that share the first `depth` bits
+    /// with `key`.
+    fn refresh(&mut self, key: A, depth: u32) {
+        let range = if self.front.is_outgrown(self.len, depth) {
+            let root = self.nodes.get(ROOT);
+            let top = if root.branches.count_ones() == 1 {
+                self.nodes.get(root.children)
+            } else {
+                root
+            };
+            self.front = Front::new(self.len, top.head, top.depth.into());
+            0..self.front.entries.len()
+        } else {
+            self.front.range(key, depth)
+        };
+        for index in range {
+            let start = Entry {
+                node: ROOT,
+                best: NONE,
+            };
+            self.front.entries[index] = self.walk(self.front.key(index), start, self.front.limit());
+        }
     }
 }
 
 /// The bit of [`Node::prefixes`] for a prefix, in the node of [`depth_of`] its length.
 fn bit_of<A: Address>(key: A, len: u8) -> u32 {
     let depth = depth_of(len);
-    prefix_bit(key.nibble(depth), u32::from(len) - depth)
+    prefix_bit(key.bits(depth, NIBBLE), u32::from(len) - depth)
 }
 
 /// Nodes passed on the way down: one for each nibble of an IPv6 address at most.
