@@ -175,6 +175,7 @@ fn output(options: LogOptions) -> Result<Output, LogError> {
         Format::Journald => tracing_journald::layer()
             .map_err(LogError::Journal)?
             .with_syslog_identifier("hpetun".to_owned())
+            .with_field_prefix(Some("HPETUN".to_owned()))
             .boxed(),
     })
 }
