@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::str::FromStr;
 
 use clockshim::{BootDuration, BootInstant};
@@ -142,7 +141,7 @@ pub fn configure(options: LogOptions) -> Result<(), LogError> {
 
 /// True where systemd's journal takes log entries.
 pub fn journal_is_there() -> bool {
-    Path::new("/run/systemd/journal/socket").exists()
+    tracing_journald::layer().is_ok()
 }
 
 /// Libraries speak only where somebody debugs: boringtun calls every stray datagram an error.
@@ -176,6 +175,7 @@ fn output(options: LogOptions) -> Result<Output, LogError> {
         Format::Journald => tracing_journald::layer()
             .map_err(LogError::Journal)?
             .with_syslog_identifier("hpetun".to_owned())
+            .with_field_prefix(Some("HPETUN".to_owned()))
             .boxed(),
     })
 }

@@ -4,6 +4,7 @@ mod keys;
 pub mod lab;
 mod run;
 mod status;
+mod units;
 pub mod up;
 
 use std::ffi::OsString;
@@ -109,8 +110,7 @@ impl Cli {
 
 /// Starts with the level of the environment; the file's `[Log]` section may change it.
 fn run_up(args: up::UpArgs) -> anyhow::Result<ExitCode> {
-    let level = start_logging(Format::default())?;
-    tracing::debug!(%level, "logging");
+    start_logging(Format::default())?;
     let runtime = control_runtime()?;
     let result = runtime.block_on(up::run(args));
     runtime.shutdown_background();
@@ -119,14 +119,14 @@ fn run_up(args: up::UpArgs) -> anyhow::Result<ExitCode> {
 
 /// Starts logging at the level of `LOG_LEVEL`. One that is not known is warned of and means the default:
 /// the variable is everybody's, and no reason to be without a tunnel.
-fn start_logging(format: Format) -> anyhow::Result<Level> {
+fn start_logging(format: Format) -> anyhow::Result<()> {
     let asked = log_level();
     let level = asked.as_ref().copied().unwrap_or_default();
     logging::configure(LogOptions { level, format }).context("cannot start logging")?;
     if let Err(error) = asked {
         tracing::warn!("LOG_LEVEL: {error}; using {level}");
     }
-    Ok(level)
+    Ok(())
 }
 
 /// The level that `LOG_LEVEL` asks for.

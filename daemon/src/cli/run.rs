@@ -72,7 +72,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         Side::Daemon(report) => Some(report),
     };
     let carried = start_logging(format.unwrap_or_else(|| background_format(output)))
-        .and_then(|_| start.carry(|| report.take().map_or((), Report::ready)));
+        .and_then(|()| start.carry(|| report.take().map_or((), Report::ready)));
     let Err(error) = carried else {
         return Ok(ExitCode::SUCCESS);
     };
