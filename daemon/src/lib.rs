@@ -1,5 +1,7 @@
 //! hpetun: a userspace, WireGuard-compatible tunnel daemon for Linux.
 
+pub mod cli;
 pub mod control;
 pub mod key;
 pub mod status;
+pub mod sys;

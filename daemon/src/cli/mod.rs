@@ -1,0 +1,3 @@
+//! The subcommands, one file or directory each.
+
+pub mod lab;
