@@ -46,7 +46,7 @@ pub struct LabArgs {
     pub peer: Option<CommandLine>,
     /// An implementation to measure on both hosts, turn by turn with ours [can be repeated]
     ///
-    /// For example --compare 'boringtun=WG_SUDO=1 boringtun-cli -f --disable-drop-privileges'.
+    /// For example --compare 'boringtun=boringtun-cli -f --disable-drop-privileges'.
     #[arg(long, value_name = "NAME=COMMAND")]
     pub compare: Vec<Candidate>,
     /// How often everything is measured; medians are shown [default: 1, with --compare 3]
@@ -175,7 +175,7 @@ impl FromStr for Candidate {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, command) = text
             .split_once('=')
-            .filter(|(name, _)| !name.is_empty() && !name.contains(char::is_whitespace))
+            .filter(|(name, _)| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '/'))
             .ok_or("write NAME=COMMAND, e.g. 'wireguard-go=wireguard-go -f'")?;
         Ok(Self {
             name: name.to_owned(),
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(candidate.name, "boring");
         assert_eq!(candidate.command.environment.len(), 1);
         assert_eq!(candidate.command.program, "boringtun-cli");
-        for bad in ["wireguard-go", "=x", "wireguard-go -f --a=b", "x="] {
+        for bad in ["wireguard-go", "=x", "a/b=x", "wireguard-go -f --a=b", "x="] {
             assert!(bad.parse::<Candidate>().is_err(), "{bad:?}");
         }
     }

@@ -46,7 +46,7 @@ pub enum HasStatus {
 pub struct Daemon<'a> {
     host: &'a Host,
     implementation: &'a Implementation,
-    child: Child,
+    child: Mutex<Child>,
     /// Whatever it consists of once it is ready, also where it went to the background.
     processes: Vec<Pid>,
     output: Arc<Mutex<VecDeque<String>>>,
@@ -85,7 +85,7 @@ impl<'a> Daemon<'a> {
         let mut daemon = Self {
             host,
             implementation,
-            child,
+            child: Mutex::new(child),
             processes: Vec::new(),
             output,
         };
@@ -104,7 +104,7 @@ impl<'a> Daemon<'a> {
             if self.host.enter(|| Ok(uapi::answers(&socket)))? {
                 return Ok(());
             }
-            match self.child.try_wait()? {
+            match self.child.get_mut().try_wait()? {
                 Some(status) if !status.success() => bail!("it ended at once ({status})"),
                 _ => moment(),
             }
@@ -147,7 +147,9 @@ impl<'a> Daemon<'a> {
         {
             return Ok(());
         }
-        Err(self.explain(anyhow!("it ended while the lab ran")))
+        let status = self.child.lock().try_wait().ok().flatten();
+        let status = status.map_or(String::new(), |status| format!(" ({status})"));
+        Err(self.explain(anyhow!("it ended while the lab ran{status}")))
     }
 
     /// CPU time that it has used so far, in seconds.
@@ -194,8 +196,9 @@ impl<'a> Daemon<'a> {
 impl Drop for Daemon<'_> {
     fn drop(&mut self) {
         self.host.clear();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = self.child.get_mut();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 

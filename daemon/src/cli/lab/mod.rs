@@ -51,7 +51,7 @@ const INTERRUPTED: u8 = 128 + libc::SIGINT as u8;
 
 /// Runs the lab to its end and prints what it found.
 ///
-/// To be called before the process starts threads of its own making.
+/// To be called from the main thread: what the lab starts dies with the thread that started it.
 ///
 /// # Errors
 /// Whatever keeps it from measuring, with what to do about it. No process and no namespace outlives the call.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::compare::median;
 use super::hosts::Host;
 use super::load::Check;
 
@@ -32,6 +33,7 @@ const PAYLOAD: usize = 56;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Times {
     pub avg: f64,
+    pub p50: f64,
     pub min: f64,
     pub max: f64,
     pub sent: u32,
@@ -161,8 +163,10 @@ fn answers(packet: &[u8], id: u16, sequence: u16) -> bool {
 fn summary(times: &[Duration], sent: u32) -> Times {
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let total: Duration = times.iter().sum();
+    let p50 = median(times.iter().copied().map(micros));
     Times {
         avg: micros(total) / times.len() as f64,
+        p50,
         min: micros(times.iter().copied().min().unwrap_or_default()),
         max: micros(times.iter().copied().max().unwrap_or_default()),
         sent,
@@ -198,11 +202,12 @@ mod tests {
 
     #[test]
     fn summary_is_in_microseconds() {
-        let times = [100, 200, 300].map(Duration::from_micros);
+        let times = [100, 150, 350].map(Duration::from_micros);
         let expected = Times {
             avg: 200.0,
+            p50: 150.0,
             min: 100.0,
-            max: 300.0,
+            max: 350.0,
             sent: 4,
             lost: 1,
         };

@@ -42,7 +42,7 @@ fn heading(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     };
     writeln!(
         f,
-        "hpetun {} lab: {hosts}\nMTU {}, offload {}, {} s a run{}, Linux {}, {} CPUs, as {rights}",
+        "hpetun {} lab: {hosts}\nMTU {}, offload {}, {} s a run{}, Linux {}, {} CPUs, {rights}",
         lab.version,
         lab.mtu,
         lab.offload,
@@ -104,8 +104,8 @@ fn daemons(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     line(
         "ping",
         format!(
-            "{:.0} us average of {} ({:.0} to {:.0}){lost}",
-            ping.avg, ping.sent, ping.min, ping.max
+            "{:.0} us average of {} (median {:.0}, {:.0} to {:.0}){lost}",
+            ping.avg, ping.sent, ping.p50, ping.min, ping.max
         ),
     )?;
     let cpu = optional(daemons.cpu_s_per_gib);
@@ -210,7 +210,7 @@ fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -263,7 +263,7 @@ mod tests {
         for figure in [
             "iperf3 3.12",
             "udp a>b, 1200 Mbit/s        1.00             -    3.25 %          3.00",
-            "180 us average of 200 (120 to 400)",
+            "180 us average of 200 (median 170, 120 to 400)",
             "3.00 s a GiB",
             "12.0 MiB",
             "tsc, 3,000 packets stamped",
