@@ -35,25 +35,18 @@ fn heading(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         daemons if daemons.a == daemons.b => format!("two hosts with {} on both", daemons.a),
         daemons => format!("{} on host a, {} on host b", daemons.a, daemons.b),
     };
-    let rights = if lab.user_namespace {
-        "user namespace"
-    } else {
-        "root"
+    let rounds = match lab.rounds {
+        1 => String::new(),
+        rounds => format!(", medians of {rounds} rounds"),
+    };
+    let rights = match lab.user_namespace {
+        true => "in a user namespace",
+        false => "as root",
     };
     writeln!(
         f,
-        "hpetun {} lab: {hosts}\nMTU {}, offload {}, {} s a run{}, Linux {}, {} CPUs, {rights}",
-        lab.version,
-        lab.mtu,
-        lab.offload,
-        lab.seconds,
-        if lab.rounds > 1 {
-            format!(", medians of {} rounds", lab.rounds)
-        } else {
-            String::new()
-        },
-        lab.kernel,
-        lab.cpus,
+        "hpetun {} lab: {hosts}\nLinux {}, {} CPUs, {rights}\nMTU {}, offload {}, {} s a run{rounds}",
+        lab.version, lab.kernel, lab.cpus, lab.mtu, lab.offload, lab.seconds,
     )
 }
 
@@ -121,7 +114,7 @@ fn daemons(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         )?;
     }
     if let Some(latency) = &report.latency_us {
-        for (name, times) in [("time inside, tx", &latency.tx), ("time inside, rx", &latency.rx)] {
+        for (name, times) in [("residence, tx", &latency.tx), ("residence, rx", &latency.rx)] {
             let Quantiles { p50, p99, p999, .. } = times;
             line(
                 name,
