@@ -1,8 +1,10 @@
 //! The only `unsafe` of the daemon: system calls and ioctls that no crate offers.
 
 pub mod link;
+pub mod namespace;
 pub mod poll;
 pub mod process;
+pub mod tcp_info;
 pub mod thread;
 pub mod tun;
 pub mod udp;
