@@ -99,6 +99,16 @@ impl Program {
         self
     }
 
+    /// A copy in a directory that everybody may enter.
+    #[track_caller]
+    pub fn copied_to(mut self, directory: &Path) -> Self {
+        run(&format!("chmod 755 {}", directory.display()));
+        let copy = directory.join("hpetun");
+        fs::copy(&self.line, &copy).expect("a binary that can be copied");
+        self.line = copy.display().to_string();
+        self
+    }
+
     /// The command that starts it in the foreground, for tests that watch it fail.
     pub fn foreground(&self, namespace: &Namespace, interface: &str) -> Command {
         self.command(namespace, &format!("{} {interface}", self.foreground))

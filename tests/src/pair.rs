@@ -39,6 +39,8 @@ pub struct Plan {
     pub b: Program,
     /// Both peers get the same preshared key.
     pub preshared_key: bool,
+    /// Each is told where the other is from the start. Only for [`Plan::loopback`].
+    pub endpoints: bool,
 }
 
 impl Default for Plan {
@@ -47,19 +49,26 @@ impl Default for Plan {
             a: hpetun(),
             b: hpetun(),
             preshared_key: true,
+            endpoints: false,
         }
     }
 }
 
 impl Plan {
     /// Both daemons in one namespace, talking over its loopback; their interfaces are moved to a namespace each as
-    /// soon as the start command has returned. No endpoints are set.
+    /// soon as the start command has returned. No endpoints are set
+    /// unless asked for.
     #[track_caller]
     pub fn loopback(self) -> Pair {
-        let outer = Namespace::new();
-        let a = Host::start(&self.a, &outer, &Namespace::new(), &A);
-        let b = Host::start(&self.b, &outer, &Namespace::new(), &B);
-        introduce(a, b, self.preshared_key)
+        self.loopback_in(&Namespace::new())
+    }
+
+    /// [`Plan::loopback`] in a namespace that has something special about it.
+    #[track_caller]
+    pub fn loopback_in(self, outer: &Namespace) -> Pair {
+        let a = Host::start(&self.a, outer, &Namespace::new(), &A);
+        let b = Host::start(&self.b, outer, &Namespace::new(), &B);
+        introduce(a, b, &self)
     }
 
     /// A namespace a host, joined by a veth pair whose ends are `veth1` and `veth2`. No endpoints are set.
@@ -79,7 +88,7 @@ impl Plan {
     pub fn between(self, at_a: &Namespace, at_b: &Namespace) -> Pair {
         let a = Host::start(&self.a, at_a, at_a, &A);
         let b = Host::start(&self.b, at_b, at_b, &B);
-        introduce(a, b, self.preshared_key)
+        introduce(a, b, &self)
     }
 }
 
@@ -237,13 +246,18 @@ const B: Side = Side {
 };
 
 #[track_caller]
-fn introduce(a: Host, b: Host, with_preshared_key: bool) -> Pair {
-    let preshared = with_preshared_key.then(preshared_key);
+fn introduce(a: Host, b: Host, plan: &Plan) -> Pair {
+    let preshared = plan.preshared_key.then(|| secret(&preshared_key()));
     for (host, other) in [(&a, &b), (&b, &a)] {
-        host.set_peer(other, &format!("allowed-ips {}/32,{}/128", other.v4, other.v6));
-        if let Some(key) = &preshared {
-            host.set_preshared_key(&other.keys.public, key);
+        let mut settings = format!("allowed-ips {}/32,{}/128", other.v4, other.v6);
+        if let Some(file) = &preshared {
+            settings += &format!(" preshared-key {}", file.path().display());
         }
+        if plan.endpoints {
+            settings += &format!(" endpoint 127.0.0.1:{}", other.port);
+        }
+        // All in one: boringtun-cli cannot change a peer that it has.
+        host.set_peer(other, &settings);
     }
     Pair { a, b }
 }
