@@ -1,9 +1,9 @@
 //! Daemons: hpetun, and the other implementations that it has to get on with.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -145,12 +145,15 @@ impl Program {
     /// Starts a command that brings up `interface`, and returns once its control socket answers.
     #[track_caller]
     pub fn spawn(&self, namespace: &Namespace, interface: &str, mut command: Command) -> Daemon {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.spawn_with_stdio(namespace, interface, command)
+    }
+
+    /// The same, with standard input and output that the command has already been given. Logs go to standard error.
+    #[track_caller]
+    pub fn spawn_with_stdio(&self, namespace: &Namespace, interface: &str, mut command: Command) -> Daemon {
         let log = tempfile::NamedTempFile::new().expect("temporary file");
-        let output = |file: &File| file.try_clone().expect("a file can be duplicated");
-        command.stdin(std::process::Stdio::null());
-        command
-            .stdout(output(log.as_file()))
-            .stderr(output(log.as_file()));
+        command.stderr(log.reopen().expect("temporary file"));
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.line));

@@ -68,5 +68,5 @@ fn inherited(namespace: &Namespace, extra_flags: i32, with_socket: bool) -> Daem
         let listener = UnixListener::bind(path).expect("the name is new");
         command.stdout(OwnedFd::from(listener));
     }
-    program.spawn(namespace, &interface, command)
+    program.spawn_with_stdio(namespace, &interface, command)
 }

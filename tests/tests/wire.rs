@@ -80,6 +80,7 @@ fn data_is_padded_to_16_but_not_past_the_mtu() {
     let (pair, relay) = watched();
     let (a, b) = (&pair.a, &pair.b);
     pair.set_mtu(1300);
+    wait_until("the daemon to know the MTU", || a.daemon.status()["mtu"] == 1300);
     pair.ping();
     relay.forget();
     for size in [0, 1, 15, 16, 17, 1300 - 28 - 1, 1300 - 28] {
