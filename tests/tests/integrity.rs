@@ -86,13 +86,15 @@ fn datagrams_without_checksum() {
     pair.ping();
     let (sender, receiver) = sockets(&pair.a, &pair.b, pair.b.v4);
     sys::set_no_checksum(&sender).expect("a socket option");
-    for number in 0..200u8 {
-        sender.send(&[number; 700]).expect("the tunnel is up");
-    }
-    for number in 0..200u8 {
-        let mut buffer = [0; 1000];
-        let length = receive(&receiver, &mut buffer).expect("it arrives");
-        assert_eq!(buffer[..length], [number; 700]);
+    for burst in [1, 2, 30, 30] {
+        for number in 0..burst {
+            sender.send(&[number; 700]).expect("the tunnel is up");
+        }
+        for number in 0..burst {
+            let mut buffer = [0; 1000];
+            let length = receive(&receiver, &mut buffer).expect("it arrives");
+            assert_eq!(buffer[..length], [number; 700]);
+        }
     }
 }
 
