@@ -1,5 +1,6 @@
 //! hpetun: a userspace, WireGuard-compatible tunnel daemon for Linux.
 
+pub mod config;
 pub mod control;
 pub mod key;
 pub mod status;
