@@ -3,5 +3,7 @@
 pub mod config;
 pub mod control;
 pub mod key;
+pub mod netlink;
+pub mod reconcile;
 pub mod status;
 pub mod uapi;

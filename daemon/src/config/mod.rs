@@ -4,6 +4,7 @@
 //! [`Config`] that is right in itself: every key is valid, no peer is named twice and no address is two peers'.
 
 mod parse;
+mod resolve;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -22,6 +23,7 @@ use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::logging::{Format, Level};
 
 pub use parse::parse;
+pub use resolve::{Endpoints, ResolveError, resolve};
 
 /// Longest file that is read, in bytes: some two million allowed IPs.
 const MAX_LENGTH: u64 = 64 << 20;
