@@ -4,6 +4,8 @@
 //! [`Config`] that is right in itself: every key is valid, no peer is named twice and no address is two peers'.
 
 mod parse;
+#[cfg(test)]
+mod properties;
 mod resolve;
 #[cfg(test)]
 mod tests;

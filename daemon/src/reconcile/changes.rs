@@ -31,7 +31,7 @@ impl Changes {
     pub fn all(new: &Resolved) -> Self {
         let interface = InterfaceChange {
             private_key: Some(Some(new.config.interface.private_key.clone())),
-            listen_port: Some(new.config.interface.listen_port.unwrap_or(0)),
+            listen_port: new.config.interface.listen_port,
             fwmark: (new.mark != 0).then_some(new.mark),
             replace_peers: false,
         };
