@@ -154,7 +154,10 @@ impl Noise {
             prefix,
             Some(identity.limiter.clone()),
         );
-        Self { tunn, latest: now }
+        let mut noise = Self { tunn, latest: now };
+        // boringtun dates what happens by the last time that it was told.
+        noise.age(now);
+        noise
     }
 
     /// Changes our static key under a `Tunn` that must keep its replay floor of initiations. Ends its sessions.

@@ -180,12 +180,13 @@ impl NoiseSet {
             return Err(DropReason::HandshakeUnexpected);
         }
         let (second, is_last) = (attempt.established, attempt.last_index == index);
-        if second && now.saturating_since(attempt.started) >= LATE {
+        let late = now.saturating_since(attempt.started) >= LATE;
+        if second && late {
             return Err(DropReason::HandshakeUnexpected);
         }
         let noise = self.of(index).ok_or(DropReason::HandshakeUnexpected)?;
-        if second {
-            // Both of two initiations were answered: boringtun must know which session is the younger.
+        if !late {
+            // Where both of two initiations are answered, boringtun must know which session is the younger.
             noise.age(now);
         }
         let keepalive = noise.complete(now, response)?;
