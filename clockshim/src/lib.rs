@@ -44,6 +44,7 @@
 #![warn(missing_docs)]
 
 mod anchor;
+pub mod arbiter;
 mod calibrate;
 mod clocksource;
 pub mod fault;
@@ -59,6 +60,7 @@ mod sys;
 mod timekeeper;
 mod wall;
 
+pub use arbiter::{Arbiter, Verdict};
 pub use clocksource::{Clocksource, Epoch, OpenError, SourceKind, UnknownSource};
 pub use fault::Fault;
 pub use host::Host;
