@@ -282,7 +282,6 @@ impl Handshakes {
             return;
         }
         self.next_tick = now.boot + BootDuration::from_nanos(TICK.as_nanos() as u64);
-        self.device.keeper.update();
         self.tell_send_errors(now);
         if !self.device.is_up() {
             return;

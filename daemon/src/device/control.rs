@@ -248,6 +248,7 @@ impl Shared {
             clock: ClockStatus {
                 name: self.keeper.source_name().to_owned(),
                 stamps: workers().map(|worker| worker.packets()).sum(),
+                verdicts: self.clock_verdicts(),
             },
             workers: workers().map(|worker| worker.status()).collect(),
             latency_us: LatencyStatus {
