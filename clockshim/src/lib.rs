@@ -1,1 +1,67 @@
 //! A pluggable boot-time clock.
+//!
+//! One [`Timekeeper`] turns the counter of one [`Clocksource`] into nanoseconds since boot, time asleep included, for
+//! any number of threads, and can go over to another source while they read.
+//!
+//! ```
+//! use clockshim::{BootDuration, SourceKind, Timekeeper};
+//! use std::sync::Arc;
+//!
+//! let time = Arc::new(Timekeeper::open(SourceKind::Boottime)?);
+//! let stamp = time.fast(); // for every packet
+//! time.update(); // by one thread, every `time.update_interval()`
+//! assert!(time.fast().saturating_since(stamp) < BootDuration::from_secs(60));
+//! # Ok::<(), clockshim::OpenError>(())
+//! ```
+//!
+//! # Design
+//!
+//! The parts and their names are the kernel's. A source has a free-running counter of some width, and a [`Scale`] that
+//! makes ticks into nanoseconds by a multiply and a shift. The timekeeper keeps an anchor, which is boot time at one reading of
+//! that counter, and a stamp is the anchor plus the scaled ticks since. The anchor lives in a two-slot [`Latch`]: readers take no lock
+//! and never wait, not even for a writer that was stopped half way.
+//!
+//! [`Timekeeper::update`] moves the anchor along, so that a narrow counter does not wrap unseen. It also compares the kernel's
+//! `CLOCK_BOOTTIME` with `CLOCK_MONOTONIC`, whose difference is the time asleep, and folds in what is new; a counter is not believed
+//! across a sleep. A rate that was measured when the source was opened (the TSC's) is measured again after 1, 4, 16 and 64 s.
+//!
+//! # Guarantees
+//!
+//! - [`Timekeeper::monotonic`] never goes back, in any thread, across updates, switches and broken counters.
+//! - [`Timekeeper::fast`] costs one counter read and one multiply, takes no lock, and is safe to call while the same
+//!   thread, or a handler on it, is anywhere inside this crate, save for what the source itself does.
+//! - An update leaves no trace in the stamps: no nanosecond is lost to rounding, save when the rate is corrected.
+//! - A switch of source makes no step.
+//! - Nothing overflows or panics: arithmetic on [`BootInstant`] and [`BootDuration`] saturates.
+//!
+//! # Caveats
+//!
+//! - `fast` may go back by the skew between cores, or by a correction of the rate; and with a counter that goes back.
+//! - For up to one [`Timekeeper::update_interval`] after the machine wakes, stamps lack the time asleep, save with
+//!   `boottime`, whose counter has it.
+//! - Time follows the source, not the kernel's clock: where the kernel's is steered by NTP, the two part by as many ppm.
+//! - With no update for half a wrap of a narrow counter, `fast` stands still or goes back until the next one.
+#![warn(missing_docs)]
+
+mod anchor;
+mod calibrate;
+mod clocksource;
+mod host;
+mod instant;
+mod latch;
+mod refine;
+mod scale;
+pub mod source;
+mod sync;
+mod sys;
+mod timekeeper;
+mod wall;
+
+pub use clocksource::{Clocksource, Epoch, OpenError, SourceKind, UnknownSource};
+pub use host::Host;
+pub use instant::{BootDuration, BootInstant};
+pub use latch::Latch;
+pub use scale::Scale;
+pub use source::ManualClock;
+pub use timekeeper::Timekeeper;
+pub use wall::wall_clock;

@@ -1,5 +1,32 @@
 //! hpetun: a userspace, WireGuard-compatible tunnel daemon for Linux.
+//!
+//! The way of a packet out is [`tx_worker`], the way in [`rx_worker`]; handshakes and timers run in [`handshake`]. What
+//! one peer knows of the protocol is [`tunnel`]; [`noise`] alone knows boringtun.
 
+pub mod cli;
 pub mod control;
+pub mod cookie;
+pub mod daemonise;
+pub mod device;
+pub mod handshake;
+pub mod index_table;
 pub mod key;
+pub mod keypair;
+pub mod link;
+pub mod logging;
+pub mod message;
+pub mod metrics;
+pub mod noise;
+pub mod noise_set;
+pub mod packet;
+pub mod peer;
+pub mod routing;
+pub mod rx_worker;
 pub mod status;
+mod sys;
+pub mod timers;
+pub mod tun;
+pub mod tunnel;
+pub mod tx_worker;
+pub mod uapi;
+pub mod udp;

@@ -1,0 +1,70 @@
+//! The machine's own account of time, which sources are anchored to and measured against.
+
+use std::sync::Arc;
+
+use crate::source::ManualClock;
+use crate::sys;
+
+/// Where the reference comes from.
+#[derive(Clone, Debug)]
+pub enum Host {
+    /// The kernel's clocks.
+    System,
+    /// A clock that a test moves by hand.
+    Manual(Arc<ManualClock>),
+}
+
+/// Boot time and time asleep at one moment, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostSample {
+    /// Since boot, with the time asleep.
+    pub boot: u64,
+    /// The time asleep since boot lies within these bounds.
+    pub slept: (u64, u64),
+}
+
+impl Host {
+    /// Nanoseconds since boot, time asleep included.
+    #[inline]
+    pub(crate) fn boot(&self) -> u64 {
+        match self {
+            // `Host::check` has seen the clock work.
+            Host::System => sys::clock_gettime(libc::CLOCK_BOOTTIME).unwrap_or(0),
+            Host::Manual(clock) => clock.now().as_nanos(),
+        }
+    }
+
+    /// Boot time with the time asleep, told from the two kernel clocks that differ in nothing else.
+    ///
+    /// They cannot be read at once, so the difference is known within the time that the reads took.
+    pub(crate) fn sample(&self) -> HostSample {
+        match self {
+            Host::System => {
+                let before = sys::clock_gettime(libc::CLOCK_MONOTONIC).unwrap_or(0);
+                let boot = self.boot();
+                let after = sys::clock_gettime(libc::CLOCK_MONOTONIC).unwrap_or(0);
+                HostSample {
+                    boot,
+                    slept: (boot.saturating_sub(after), boot.saturating_sub(before)),
+                }
+            }
+            Host::Manual(clock) => {
+                let slept = clock.slept().as_nanos();
+                HostSample {
+                    boot: clock.now().as_nanos(),
+                    slept: (slept, slept),
+                }
+            }
+        }
+    }
+
+    /// Whether the reference can be read at all: a sandbox may forbid it.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let readable = |clock| sys::clock_gettime(clock).is_some();
+        match self {
+            Host::System if !readable(libc::CLOCK_BOOTTIME) => Err("the kernel refuses CLOCK_BOOTTIME"),
+            Host::System if !readable(libc::CLOCK_MONOTONIC) => Err("the kernel refuses CLOCK_MONOTONIC"),
+            _ => Ok(()),
+        }
+    }
+}

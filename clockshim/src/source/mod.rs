@@ -1,0 +1,127 @@
+//! The clocks, one file each, and the table that the timekeeper picks one from.
+
+mod boottime;
+mod coarse;
+mod manual;
+mod tsc;
+
+use std::sync::{Arc, OnceLock};
+
+pub use boottime::Boottime;
+pub use coarse::Coarse;
+pub use manual::ManualClock;
+pub use tsc::Tsc;
+
+use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
+use crate::host::Host;
+use crate::scale::Scale;
+
+/// A clock that is open.
+///
+/// An enum rather than a trait object, so that the reads of the fast clocks are inlined into the caller.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Boottime(Boottime),
+    Coarse(Coarse),
+    Tsc(Tsc),
+    Manual(Arc<ManualClock>),
+    Custom(Arc<dyn Clocksource>),
+}
+
+impl Source {
+    /// Opens the clock of that kind, or says why it is not to be had.
+    pub fn open(kind: SourceKind, host: &Host) -> Result<Source, OpenError> {
+        match kind {
+            SourceKind::Boottime => Boottime::open().map(Source::Boottime),
+            SourceKind::Coarse => Coarse::open().map(Source::Coarse),
+            SourceKind::Tsc => Tsc::open(host).map(Source::Tsc),
+            SourceKind::Manual | SourceKind::Custom => Err(OpenError {
+                kind,
+                why: "it exists only where the program brings it along".to_owned(),
+                instead: "use boottime",
+            }),
+        }
+    }
+
+    pub fn kind(&self) -> SourceKind {
+        match self {
+            Source::Boottime(_) => SourceKind::Boottime,
+            Source::Coarse(_) => SourceKind::Coarse,
+            Source::Tsc(_) => SourceKind::Tsc,
+            Source::Manual(_) => SourceKind::Manual,
+            Source::Custom(_) => SourceKind::Custom,
+        }
+    }
+
+    /// The counter, by the way that packets take.
+    #[inline]
+    pub fn read(&self) -> u64 {
+        match self {
+            Source::Tsc(tsc) => tsc.read(),
+            Source::Boottime(boottime) => boottime.read(),
+            Source::Coarse(coarse) => coarse.read(),
+            Source::Manual(clock) => clock.read(),
+            Source::Custom(source) => source.read(),
+        }
+    }
+
+    fn as_dyn(&self) -> &dyn Clocksource {
+        match self {
+            Source::Boottime(boottime) => boottime,
+            Source::Coarse(coarse) => coarse,
+            Source::Tsc(tsc) => tsc,
+            Source::Manual(clock) => &**clock,
+            Source::Custom(source) => &**source,
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.as_dyn().name()
+    }
+
+    pub fn read_direct(&self) -> u64 {
+        self.as_dyn().read_direct()
+    }
+
+    pub fn width(&self) -> u32 {
+        self.as_dyn().width()
+    }
+
+    pub fn scale(&self) -> Scale {
+        self.as_dyn().scale()
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.as_dyn().epoch()
+    }
+
+    pub fn rate_is_measured(&self) -> bool {
+        self.as_dyn().rate_is_measured()
+    }
+}
+
+/// The clocks that were ever used, by kind. A reader may still hold an older one while the timekeeper has moved on, so
+/// an entry stays once it is there.
+#[derive(Debug, Default)]
+pub(crate) struct Sources([OnceLock<Source>; SLOTS]);
+
+/// One more than the largest kind, rounded up to a power of two so that an index needs no check.
+const SLOTS: usize = 8;
+const _: () = assert!((SourceKind::Custom as usize) < SLOTS);
+
+impl Sources {
+    /// Puts the clock at its kind's place, unless there is one already.
+    pub fn put(&self, source: Source) {
+        let _ = self.0[source.kind() as usize].set(source);
+    }
+
+    pub fn of_kind(&self, kind: SourceKind) -> Option<&Source> {
+        self.0[kind as usize].get()
+    }
+
+    /// The counter of the clock at that place. A place that was never filled reads zero; the timekeeper names none.
+    #[inline]
+    pub fn read(&self, place: u64) -> u64 {
+        self.0[place as usize % SLOTS].get().map_or(0, Source::read)
+    }
+}

@@ -1,0 +1,3 @@
+//! The atomics of the lock-free parts, in one place so that the model checker can put its own in their stead.
+
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};

@@ -1,0 +1,268 @@
+//! The timekeeper: one source's counter made into boot time, for any number of threads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::anchor::{Anchor, AnchorLatch};
+use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
+use crate::host::{Host, HostSample};
+use crate::instant::BootInstant;
+use crate::refine::Refinement;
+use crate::source::{ManualClock, Source, Sources};
+
+/// Boot time from one clock source, which may be changed while time is read.
+///
+/// Shared as `Arc<Timekeeper>`. Any number of threads read it with [`fast`](Timekeeper::fast) or
+/// [`monotonic`](Timekeeper::monotonic); one thread calls [`update`](Timekeeper::update) at least once every
+/// [`update_interval`](Timekeeper::update_interval).
+pub struct Timekeeper {
+    anchor: AnchorLatch,
+    sources: Sources,
+    /// The latest time that `monotonic` gave to anybody, on a cache line that readers of `fast` do not touch.
+    latest: Latest,
+    host: Host,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Latest(AtomicU64);
+
+/// What the one writer knows.
+#[derive(Debug)]
+struct State {
+    /// What the latch holds.
+    anchor: Anchor,
+    source: Source,
+    /// Boot time by the host at the last update.
+    host_boot: u64,
+    /// Nanoseconds asleep since boot lie within these bounds.
+    slept: (u64, u64),
+    refinement: Option<Refinement>,
+}
+
+/// The longest time between two updates. After waking from sleep, stamps lag by at most this much.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(250);
+
+impl Timekeeper {
+    /// Opens that clock on this machine. Takes up to 0.3 s for `tsc`, whose rate is measured; else no time.
+    ///
+    /// # Errors
+    ///
+    /// Where the clock is not to be had: the error says why, and what to use instead.
+    pub fn open(kind: SourceKind) -> Result<Timekeeper, OpenError> {
+        let host = Host::System;
+        host.check().map_err(|why| OpenError {
+            kind,
+            why: why.to_owned(),
+            instead: "allow clock_gettime in the sandbox",
+        })?;
+        Ok(Timekeeper::new(Source::open(kind, &host)?, host))
+    }
+
+    /// Time by a clock that a test moves by hand. A stamp is exactly what the clock shows, also when that goes back.
+    pub fn manual(clock: Arc<ManualClock>) -> Timekeeper {
+        Timekeeper::new(Source::Manual(clock.clone()), Host::Manual(clock))
+    }
+
+    /// Time by a source of the caller's own, with sleep told by `host`.
+    pub fn custom(source: Arc<dyn Clocksource>, host: Host) -> Timekeeper {
+        Timekeeper::new(Source::Custom(source), host)
+    }
+
+    fn new(source: Source, host: Host) -> Timekeeper {
+        let HostSample { boot, slept } = host.sample();
+        let anchor = match source.epoch() {
+            Epoch::Boot => Anchor::new(&source, 0, 0),
+            Epoch::Monotonic => Anchor::new(&source, slept.0, 0),
+            Epoch::Arbitrary => Anchor::new(&source, boot, source.read_direct()),
+        };
+        let refinement = Refinement::of(&source, &host);
+        let sources = Sources::default();
+        sources.put(source.clone());
+        Timekeeper {
+            anchor: AnchorLatch::new(anchor.to_words()),
+            sources,
+            latest: Latest::default(),
+            host,
+            state: Mutex::new(State {
+                anchor,
+                source,
+                host_boot: boot,
+                slept,
+                refinement,
+            }),
+        }
+    }
+
+    /// Boot time now, as cheap as the source allows: one read of its counter, one multiply.
+    ///
+    /// Two threads, or one thread across an [`update`](Timekeeper::update), may see it go back by the skew of the
+    /// cores' counters or a correction of the rate: nanoseconds on a sound machine. On a broken counter it goes back
+    /// as far as that does.
+    #[inline]
+    pub fn fast(&self) -> BootInstant {
+        let nanos = self.anchor.read(|words| {
+            let anchor = Anchor::from_words(words);
+            anchor.at(self.sources.read(anchor.place))
+        });
+        BootInstant::from_nanos(nanos)
+    }
+
+    /// Boot time that never goes back, in any thread: never below a value that `monotonic` has given to anybody.
+    ///
+    /// Costs one shared cache line on top of [`fast`](Timekeeper::fast), which all callers write.
+    pub fn monotonic(&self) -> BootInstant {
+        let now = self.fast().as_nanos();
+        let latest = self.latest.0.load(Ordering::Relaxed);
+        if now <= latest {
+            return BootInstant::from_nanos(latest);
+        }
+        // Relaxed suffices: one location's values have one order that all threads agree on, and an atomic update
+        // reads the last of it.
+        let latest = self.latest.0.fetch_max(now, Ordering::Relaxed);
+        BootInstant::from_nanos(now.max(latest))
+    }
+
+    /// Moves the anchor up to now, folds in the time asleep, and betters a measured rate.
+    ///
+    /// To be called by one thread every [`update_interval`](Timekeeper::update_interval). Late calls do no lasting
+    /// harm: time stays as good as the counter is, until the counter has wrapped half way; from then on stamps
+    /// stand still or go back until the next call, which sets them right.
+    pub fn update(&self) {
+        let mut state = self.state.lock();
+        let sample = self.host.sample();
+        let slept = newly_slept(&mut state, &sample);
+        let anchor = state.anchor;
+        state.anchor = match state.source.epoch() {
+            Epoch::Boot => anchor,
+            Epoch::Monotonic => Anchor {
+                base: anchor.base.saturating_add(slept),
+                ..anchor
+            },
+            Epoch::Arbitrary => self.advance(&mut state, &sample, slept > 0),
+        };
+        state.host_boot = sample.boot;
+        if state.anchor != anchor {
+            self.anchor.write(state.anchor.to_words());
+        }
+    }
+
+    /// The anchor at the counter's reading now. Where the counter cannot tell how much time has passed, because the
+    /// machine slept or the counter may have wrapped, the host tells.
+    fn advance(&self, state: &mut State, sample: &HostSample, slept: bool) -> Anchor {
+        let cycle = state.source.read_direct();
+        let passed = sample.boot.saturating_sub(state.host_boot);
+        if slept || passed > state.anchor.half_wrap() {
+            state.refinement = Refinement::of(&state.source, &self.host);
+            let base = state.anchor.base.saturating_add(passed);
+            return Anchor {
+                base,
+                fraction: 0,
+                cycle_last: cycle,
+                ..state.anchor
+            };
+        }
+        let anchor = state.anchor.moved_to(cycle);
+        match state
+            .refinement
+            .as_mut()
+            .and_then(|refinement| refinement.step(&state.source, &self.host))
+        {
+            Some(scale) => anchor.with_scale(scale),
+            None => anchor,
+        }
+    }
+
+    /// How often [`update`](Timekeeper::update) must be called: a quarter of the time in which the counter wraps, and
+    /// no more than 250 ms.
+    pub fn update_interval(&self) -> Duration {
+        let half_wrap = Duration::from_nanos(self.state.lock().anchor.half_wrap());
+        UPDATE_INTERVAL.min(half_wrap / 2)
+    }
+
+    /// The name of the source in use.
+    pub fn source_name(&self) -> &'static str {
+        self.state.lock().source.name()
+    }
+
+    /// The kind of the source in use.
+    pub fn source_kind(&self) -> SourceKind {
+        self.state.lock().source.kind()
+    }
+
+    /// Goes over to another clock. Time goes on from where it is: no step, in whatever state the old counter is.
+    ///
+    /// Takes as long as [`open`](Timekeeper::open); readers go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Where that clock is not to be had; the old one stays in use.
+    pub fn switch(&self, kind: SourceKind) -> Result<(), OpenError> {
+        if self.sources.of_kind(kind).is_none() {
+            self.sources.put(Source::open(kind, &self.host)?);
+        }
+        let Some(source) = self.sources.of_kind(kind) else {
+            return Ok(());
+        };
+        let mut state = self.state.lock();
+        if state.anchor.is_on(kind) {
+            return Ok(());
+        }
+        let (now, cycle) = both(&state, source);
+        let sample = self.host.sample();
+        state.anchor = Anchor::new(source, now, cycle);
+        state.source = source.clone();
+        state.host_boot = sample.boot;
+        state.refinement = Refinement::of(source, &self.host);
+        self.anchor.write(state.anchor.to_words());
+        Ok(())
+    }
+}
+
+/// Differences of the host's two clocks up to this many nanoseconds are rounding.
+const NO_SLEEP: u64 = 1_000;
+
+/// Time asleep that the last update did not know of, in nanoseconds.
+fn newly_slept(state: &mut State, sample: &HostSample) -> u64 {
+    let ((least, most), (known_least, known_most)) = (sample.slept, state.slept);
+    if least <= known_most.saturating_add(NO_SLEEP) {
+        state.slept = (known_least.max(least), known_most.min(most).max(least));
+        return 0;
+    }
+    state.slept = sample.slept;
+    least - known_least
+}
+
+/// Pairs of readings of which the closest is kept.
+const TRIES: usize = 8;
+
+/// Time by the old source and the counter of the new one, read as close together as they can be: a pause between the
+/// two would be lost.
+fn both(state: &State, new: &Source) -> (u64, u64) {
+    let once = || {
+        let before = state.anchor.at(state.source.read_direct());
+        let cycle = new.read_direct();
+        let after = state.anchor.at(state.source.read_direct());
+        (after.saturating_sub(before), before, cycle)
+    };
+    let first = once();
+    let (_, now, cycle) = (1..TRIES)
+        .map(|_| once())
+        .fold(first, |best, next| if next.0 < best.0 { next } else { best });
+    (now, cycle)
+}
+
+impl fmt::Debug for Timekeeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Timekeeper")
+            .field("source", &state.source)
+            .field("anchor", &state.anchor)
+            .finish()
+    }
+}

@@ -1,0 +1,165 @@
+//! One round: two fresh hosts, a daemon on each, ping, every run of the load, and what the daemons say of it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::daemon::{Daemon, Implementation};
+use super::hosts::{Host, Hosts, Side};
+use super::interrupt::Interrupt;
+use super::load::{Outcome, Run, Tool};
+use super::measure::MachineTime;
+use super::ping::{Ping, Times};
+use super::progress::Progress;
+use super::uapi::Setup;
+use crate::key::PrivateKey;
+use crate::status::Status;
+
+const PORT: u16 = 51820;
+
+/// What is the same in every round.
+pub struct Plan {
+    pub runs: Vec<Run>,
+    pub tool: Tool,
+    pub mtu: u32,
+    pub length: Duration,
+    pub rounds: u32,
+    pub keep_logs: Option<PathBuf>,
+}
+
+/// Implementations of host a and b.
+pub struct Pair {
+    /// As in tables and names of files.
+    pub name: String,
+    pub a: Implementation,
+    pub b: Implementation,
+}
+
+/// What one round found.
+pub struct Round {
+    pub ping: Times,
+    pub runs: Vec<RunFigures>,
+    /// Of host a's and b's daemon, in bytes.
+    pub peak_memory: [u64; 2],
+    /// Of host a and b, where the implementation has one.
+    pub statuses: [Option<Status>; 2],
+    /// Per cent of the machine's time that its hypervisor took away during the load.
+    pub steal_percent: f64,
+}
+
+#[derive(Debug, Clone)]
+pub struct RunFigures {
+    pub run: Run,
+    pub outcome: Outcome,
+    /// CPU time of both daemons.
+    pub cpu_seconds: f64,
+}
+
+impl Pair {
+    /// # Errors
+    /// The first thing that fails, with what the daemons printed last. Nothing is left running.
+    pub fn play(
+        &self,
+        plan: &Plan,
+        number: u32,
+        progress: &Progress,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Round> {
+        let step = |what: &str| match plan.rounds {
+            1 => progress.step(&format!("{}: {what}", self.name)),
+            rounds => progress.step(&format!("{}, round {number} of {rounds}: {what}", self.name)),
+        };
+        step("two hosts and their tunnel");
+        let hosts = Hosts::create(plan.mtu)?;
+        let log = |side: Side| {
+            let file = format!("{}-round-{number}-host-{}.log", self.name, side.as_str());
+            plan.keep_logs
+                .as_deref()
+                .map(|directory: &Path| directory.join(file))
+        };
+        let a = Daemon::start(&hosts.a, &self.a, log(Side::A).as_deref(), interrupt)?;
+        let b = Daemon::start(&hosts.b, &self.b, log(Side::B).as_deref(), interrupt)?;
+        connect(&hosts, &a, &b, plan.mtu)?;
+        progress.done(Progress::SETUP);
+
+        let check = || {
+            interrupt.check()?;
+            a.check()?;
+            b.check()
+        };
+        let explain = |error: anyhow::Error| match check() {
+            Err(cause) => cause,
+            Ok(()) => anyhow::anyhow!(
+                [format!("{error:#}"), a.last_words(), b.last_words()]
+                    .into_iter()
+                    .filter(|part| !part.is_empty())
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            ),
+        };
+
+        step("ping");
+        let mut ping = Ping::open(&hosts.a, hosts.b.inner)?;
+        ping.first_reply(&check).map_err(explain)?;
+        let ping = ping.measure(&check).map_err(explain)?;
+        progress.done(Progress::PING);
+
+        let machine = MachineTime::now();
+        let mut runs = Vec::new();
+        for run in &plan.runs {
+            step(&run.name);
+            let ends = [run.from, run.to].map(|side| hosts.side(side));
+            let before = a.cpu_seconds() + b.cpu_seconds();
+            let outcome = plan
+                .tool
+                .run(run, ends, plan.mtu, plan.length, &check)
+                .map_err(explain)?;
+            let cpu_seconds = a.cpu_seconds() + b.cpu_seconds() - before;
+            runs.push(RunFigures {
+                run: run.clone(),
+                outcome,
+                cpu_seconds,
+            });
+            progress.done(plan.length);
+        }
+        check()?;
+        Ok(Round {
+            ping,
+            runs,
+            peak_memory: [a.peak_memory(), b.peak_memory()],
+            statuses: [a.status()?, b.status()?],
+            steal_percent: MachineTime::now().stolen_since(machine),
+        })
+    }
+}
+
+/// Makes the two daemons each other's peer and brings the tunnel up.
+fn connect(hosts: &Hosts, a: &Daemon<'_>, b: &Daemon<'_>, mtu: u32) -> anyhow::Result<()> {
+    let (key_a, key_b) = (PrivateKey::generate(), PrivateKey::generate());
+    let ends = [(a, &key_a, &key_b, &hosts.b), (b, &key_b, &key_a, &hosts.a)];
+    for (daemon, private_key, peer_key, peer) in ends {
+        daemon.configure(&Setup {
+            private_key,
+            listen_port: PORT,
+            peer: &peer_key.public(),
+            endpoint: SocketAddr::from((peer.outer, PORT)),
+            allowed: peer.inner,
+        })?;
+    }
+    for (daemon, host) in [a, b].into_iter().zip(hosts.both()) {
+        let up = |host: &Host| host.bring_up_tunnel(mtu);
+        up(host)
+            .with_context(|| format!("the tunnel of {} on host {}", daemon.name(), host.side.as_str()))?;
+    }
+    Ok(())
+}
+
+impl RunFigures {
+    /// CPU seconds of both daemons for each GiB that arrived; `None` where nothing did.
+    pub fn cpu_s_per_gib(&self) -> Option<f64> {
+        let gib = self.outcome.gib();
+        (gib > 0.0).then(|| self.cpu_seconds / gib)
+    }
+}

@@ -1,0 +1,295 @@
+//! `hpetun IFNAME`: an interface that `wg(8)` sets up, used like wireguard-go.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::os::fd::{OwnedFd, RawFd};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+use clockshim::SourceKind;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::{control_runtime, error_chain, interface_name, log_level, start_logging};
+use crate::daemonise::{Output, Report, Side, daemonise};
+use crate::device::{Device, DeviceOptions};
+use crate::logging::{self, Format, Level};
+use crate::sys::process::{exit_now, take_inherited};
+use crate::uapi::{self, UapiSocket};
+
+/// Exit status after a second SIGINT: 128 and its number, as a shell tells it.
+const FORCED: i32 = 130;
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Stay in the foreground
+    #[arg(short, long)]
+    foreground: bool,
+    /// Clock that stamps the packets: boottime, coarse or tsc
+    #[arg(long, value_name = "NAME", default_value_t = SourceKind::Boottime)]
+    clock: SourceKind,
+    /// Let the kernel hand over and take large segments
+    #[arg(
+        long,
+        value_enum,
+        value_name = "on|off",
+        default_value = "on",
+        hide_possible_values = true
+    )]
+    offload: Switch,
+    /// Workers each way [default: half the CPUs]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// text, json or journald [default: text; in the background journald where it runs]
+    #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
+    log_format: Option<Format>,
+    /// Name of the interface to create
+    #[arg(required = true, value_name = "IFNAME", value_parser = interface_name)]
+    interface: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+/// Carries packets until a signal or the end of the interface; in the background, until it is ready.
+pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let environment = Environment::read(|name| std::env::var_os(name))?;
+    let foreground = args.foreground || environment.foreground;
+    let format = args.log_format;
+    let start = Start::new(args, &environment)?;
+    if foreground {
+        start_logging(format.unwrap_or_default())?;
+        return start.carry(|| ()).map(|()| ExitCode::SUCCESS);
+    }
+    let output = background_output();
+    let mut report = match daemonise(output)? {
+        Side::Caller => return Ok(ExitCode::SUCCESS),
+        Side::Daemon(report) => Some(report),
+    };
+    let carried = start_logging(format.unwrap_or_else(|| background_format(output)))
+        .and_then(|()| start.carry(|| report.take().map_or((), Report::ready)));
+    let Err(error) = carried else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    match report {
+        Some(report) => report.failed(&error_chain(&error)),
+        None => error!("{}", error_chain(&error)),
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// wireguard-go's rule: who asks for a level wants to see the log.
+fn background_output() -> Output {
+    let asked = std::env::var_os("LOG_LEVEL").is_some_and(|text| !text.is_empty());
+    match log_level() {
+        Ok(Level::Silent) => Output::Null,
+        _ if asked => Output::Kept,
+        _ => Output::Null,
+    }
+}
+
+fn background_format(output: Output) -> Format {
+    if output == Output::Null && logging::journal_is_there() {
+        Format::Journald
+    } else {
+        Format::Text
+    }
+}
+
+/// The variables that wireguard-go has too.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Environment {
+    foreground: bool,
+    tun_fd: Option<RawFd>,
+    uapi_fd: Option<RawFd>,
+}
+
+impl Environment {
+    fn read(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Self> {
+        let descriptor = |name: &str| {
+            let Some(text) = variable(name).filter(|text| !text.is_empty()) else {
+                return Ok(None);
+            };
+            let number = text
+                .to_str()
+                .and_then(|text| text.parse().ok())
+                .filter(|number: &RawFd| *number >= 0);
+            number.map(Some).with_context(|| {
+                format!("{name} is {text:?}; it takes the number of an open descriptor, such as 3")
+            })
+        };
+        Ok(Self {
+            foreground: variable("WG_PROCESS_FOREGROUND").is_some_and(|text| text == "1"),
+            tun_fd: descriptor("WG_TUN_FD")?,
+            uapi_fd: descriptor("WG_UAPI_FD")?,
+        })
+    }
+}
+
+/// All that it takes to start.
+struct Start {
+    device: DeviceOptions,
+    uapi_fd: Option<OwnedFd>,
+}
+
+impl Start {
+    fn new(args: RunArgs, environment: &Environment) -> anyhow::Result<Self> {
+        let take = |name, number: Option<RawFd>| {
+            number
+                .map(|fd| {
+                    take_inherited(fd).with_context(|| format!("{name}: cannot take over descriptor {fd}"))
+                })
+                .transpose()
+        };
+        Ok(Self {
+            device: DeviceOptions {
+                name: args.interface.context("no interface name")?,
+                clock: args.clock,
+                offload: args.offload == Switch::On,
+                workers: args.workers.map(NonZeroUsize::get),
+                tun_fd: take("WG_TUN_FD", environment.tun_fd)?,
+            },
+            uapi_fd: take("WG_UAPI_FD", environment.uapi_fd)?,
+        })
+    }
+
+    /// Starts, calls `ready` once the control socket answers, and returns after a clean end.
+    fn carry(self, ready: impl FnOnce()) -> anyhow::Result<()> {
+        let runtime = control_runtime()?;
+        let result = runtime.block_on(async {
+            let signals = Signals::install().context("cannot listen to signals")?;
+            let device = Device::start(self.device)?;
+            let socket = match self.uapi_fd {
+                Some(fd) => uapi::from_fd(fd),
+                None => uapi::listen(&device.interface()),
+            };
+            match socket {
+                Ok(socket) => supervise(&device, socket, signals, ready).await,
+                Err(error) => {
+                    device.stop();
+                    device.stopped().await;
+                    Err(error.into())
+                }
+            }
+        });
+        runtime.shutdown_background();
+        result
+    }
+}
+
+/// Serves the control socket until something ends the device, then takes both down.
+async fn supervise(
+    device: &Arc<Device>,
+    socket: UapiSocket,
+    mut signals: Signals,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
+    let interface = device.interface();
+    let mut control = tokio::spawn(uapi::serve(socket, device.clone()));
+    info!(%interface, version = %env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+    ready();
+
+    let result = tokio::select! {
+        () = device.stopped() => Ok("the interface is gone"),
+        name = signals.next() => Ok(name),
+        ended = &mut control => match ended {
+            Ok(Ok(())) => Ok("the control socket was removed"),
+            Ok(Err(error)) => Err(anyhow!(error).context("cannot serve the control socket")),
+            Err(error) => Err(anyhow!(error).context("the control socket's task failed")),
+        },
+    };
+    if let Ok(reason) = &result {
+        info!(%interface, %reason, "stopping");
+    }
+    // The socket goes first: whoever finds one may expect an answer.
+    control.abort();
+    if !control.is_finished() {
+        let _ = control.await;
+    }
+    device.stop();
+    tokio::select! {
+        () = device.stopped() => result.map(drop),
+        () = signals.interrupted() => {
+            warn!(%interface, "interrupted again; not waiting for the workers");
+            exit_now(FORCED)
+        }
+    }
+}
+
+/// The signals that mean something here. SIGHUP does not: there is no file to read again.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    _hangup: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    async fn interrupted(&mut self) {
+        self.interrupt.recv().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> anyhow::Result<Environment> {
+        Environment::read(|name| {
+            variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn variables_of_wireguard_go() {
+        assert_eq!(environment(&[]).unwrap(), Environment::default());
+        assert_eq!(
+            environment(&[
+                ("WG_TUN_FD", "3"),
+                ("WG_UAPI_FD", "4"),
+                ("WG_PROCESS_FOREGROUND", "1")
+            ])
+            .unwrap(),
+            Environment {
+                foreground: true,
+                tun_fd: Some(3),
+                uapi_fd: Some(4)
+            }
+        );
+        // Only "1" counts, and an empty variable is none.
+        assert_eq!(
+            environment(&[("WG_TUN_FD", ""), ("WG_PROCESS_FOREGROUND", "0")]).unwrap(),
+            Environment::default()
+        );
+    }
+
+    #[test]
+    fn bad_descriptor_numbers_are_named() {
+        for bad in ["three", "-1", "3 ", "99999999999"] {
+            let error = environment(&[("WG_UAPI_FD", bad)]).unwrap_err().to_string();
+            assert!(error.contains("WG_UAPI_FD") && error.contains(bad), "{error}");
+        }
+    }
+}

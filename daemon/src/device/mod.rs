@@ -1,0 +1,152 @@
+//! The device: owns the interface, the peers and the workers. Start here; what the workers share is in `shared.rs`,
+//! what can be changed while it runs in `control.rs`.
+
+mod control;
+mod link_thread;
+mod shared;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use clockshim::{SourceKind, Timekeeper};
+use parking_lot::Mutex;
+use tracing::info;
+
+use crate::handshake::{self, Handshakes};
+use crate::rx_worker::RxWorker;
+use crate::tun::{Tun, TunError};
+use crate::tx_worker::TxWorker;
+
+pub use shared::Shared;
+
+#[derive(Debug)]
+pub struct DeviceOptions {
+    /// Name of the interface; may hold a `%d` for the first free number.
+    pub name: String,
+    pub clock: SourceKind,
+    /// Superpackets and checksums left to us by the kernel, where it can.
+    pub offload: bool,
+    /// Workers each way. `None`: half the cores, at least one.
+    pub workers: Option<usize>,
+    /// An interface that is made already.
+    pub tun_fd: Option<OwnedFd>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    #[error(transparent)]
+    Clock(#[from] clockshim::OpenError),
+    #[error("cannot open UDP sockets: {0}")]
+    Sockets(#[from] crate::udp::BindError),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    #[error("cannot set up {name}: {source}")]
+    Setup { name: String, source: io::Error },
+}
+
+#[derive(Debug)]
+pub struct Device {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Device {
+    /// Makes the interface and starts its threads. It is usable, and may be moved to another network namespace, as soon
+    /// as this returns.
+    pub fn start(options: DeviceOptions) -> Result<Arc<Self>, StartError> {
+        let keeper = Timekeeper::open(options.clock)?;
+        let workers = options.workers.unwrap_or_else(default_workers).max(1);
+        let given = options.tun_fd.is_some();
+        let tun = match options.tun_fd {
+            Some(fd) => Tun::from_fd(fd, options.offload)?,
+            None => Tun::create(&options.name, options.offload, workers)?,
+        };
+        // One tx worker a queue; a plain interface has one.
+        let tx_workers = tun.queues();
+        let (desk, tray) = handshake::queue();
+        let shared =
+            Shared::new(keeper, tun, desk, tx_workers, workers).map_err(|source| StartError::Setup {
+                name: options.name.clone(),
+                source,
+            })?;
+        shared.open_sockets(0, 0)?;
+        let device = Arc::new(Self {
+            shared: Arc::new(shared),
+            threads: Mutex::default(),
+        });
+        device.spawn_all(tray, workers, given)?;
+        info!(
+            interface = device.shared.tun.name(),
+            clock = device.shared.keeper.source_name(),
+            offload = device.shared.offload_name(),
+            tx_workers,
+            rx_workers = workers,
+            "interface created"
+        );
+        Ok(device)
+    }
+
+    fn spawn_all(&self, tray: handshake::Tray, rx_workers: usize, given: bool) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let link =
+            link_thread::LinkThread::start(shared.clone(), given).map_err(|source| StartError::Setup {
+                name: shared.tun.name().to_owned(),
+                source,
+            })?;
+        self.threads.lock().push(link);
+        let handshakes = Handshakes::new(shared.clone(), tray);
+        self.spawn("wg-handshake".to_owned(), move || handshakes.run())?;
+        for index in 0..shared.tun.queues() {
+            let worker = TxWorker::new(shared.clone(), index);
+            self.spawn(shared.tx_metrics[index].name().to_owned(), move || worker.run())?;
+        }
+        for index in 0..rx_workers {
+            let worker = RxWorker::new(shared.clone(), index);
+            self.spawn(shared.rx_metrics[index].name().to_owned(), move || worker.run())?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(StartError::Thread)?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Name of the interface, in the namespace where it is now.
+    pub fn interface(&self) -> String {
+        self.shared.interface()
+    }
+
+    /// Ends the workers and waits for them. The interface goes with the last reference to the device.
+    pub fn stop(&self) {
+        self.shared.stop();
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+    }
+
+    /// Resolves when the interface was deleted, a worker failed, or [`Device::stop`] was called.
+    pub async fn stopped(&self) {
+        let mut stopping = self.shared.stopping();
+        // An error means that the device is gone altogether.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2)
+}

@@ -1,0 +1,257 @@
+//! What all threads of a device share, and the small things that more than one of them does.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+
+use clockshim::Timekeeper;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::handshake::Desk;
+use crate::index_table::IndexTable;
+use crate::key::{PrivateKey, PublicKey};
+use crate::link::LinkState;
+use crate::metrics::{DropReason, Drops, WorkerMetrics};
+use crate::noise::Identity;
+use crate::peer::{Peer, PeerRef};
+use crate::routing::AllowedIps;
+use crate::sys::poll::Waker;
+use crate::tun::{self, Tun};
+use crate::tunnel::{Now, Outbox};
+use crate::udp::{BindError, Endpoint, SendFailure, Sockets};
+
+/// Lock order: `settings`, then `peers`, then `routing`, then a peer's tunnel, then the index table.
+#[derive(Debug)]
+pub struct Shared {
+    pub keeper: Timekeeper,
+    pub tun: Tun,
+    pub desk: Desk,
+    pub indices: Arc<IndexTable>,
+    pub routing: RwLock<AllowedIps<PeerRef>>,
+    pub drops: Drops,
+    pub tx_metrics: Vec<Arc<WorkerMetrics>>,
+    pub rx_metrics: Vec<Arc<WorkerMetrics>>,
+    pub(super) settings: Mutex<Settings>,
+    pub(super) peers: RwLock<HashMap<PublicKey, Arc<Peer>>>,
+    identity: RwLock<Option<Arc<Identity>>>,
+    sockets: RwLock<Option<Arc<Sockets>>>,
+    mtu: AtomicU32,
+    up: AtomicBool,
+    /// `errno` of the last refused send; 0: none since it was last looked at.
+    send_error: AtomicI32,
+    stop_waker: Waker,
+    rx_wakers: Vec<Waker>,
+    stopping: watch::Sender<bool>,
+}
+
+/// What `get` gives back and only `set` changes.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub private_key: Option<PrivateKey>,
+    pub fwmark: u32,
+    /// Peers so far, for their order.
+    pub peers_added: u64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        keeper: Timekeeper,
+        tun: Tun,
+        desk: Desk,
+        tx_workers: usize,
+        rx_workers: usize,
+    ) -> io::Result<Self> {
+        let metrics = |way: &str, count| {
+            (0..count)
+                .map(|index| Arc::new(WorkerMetrics::new(format!("wg-{way}/{index}"))))
+                .collect()
+        };
+        Ok(Self {
+            keeper,
+            tun,
+            desk,
+            indices: Arc::default(),
+            routing: RwLock::new(AllowedIps::default()),
+            drops: Drops::default(),
+            tx_metrics: metrics("tx", tx_workers),
+            rx_metrics: metrics("rx", rx_workers),
+            settings: Mutex::default(),
+            peers: RwLock::default(),
+            identity: RwLock::default(),
+            sockets: RwLock::new(None),
+            mtu: AtomicU32::new(tun::DEFAULT_MTU),
+            up: AtomicBool::new(false),
+            send_error: AtomicI32::new(0),
+            stop_waker: Waker::new()?,
+            rx_wakers: (0..rx_workers).map(|_| Waker::new()).collect::<io::Result<_>>()?,
+            stopping: watch::Sender::new(false),
+        })
+    }
+
+    /// Now, by the packet clock and the wall clock.
+    pub fn now(&self) -> Now {
+        Now {
+            boot: self.keeper.fast(),
+            wall: clockshim::wall_clock(),
+        }
+    }
+
+    // The interface.
+
+    pub fn interface(&self) -> String {
+        self.tun
+            .current_name()
+            .unwrap_or_else(|_| self.tun.name().to_owned())
+    }
+
+    pub fn mtu(&self) -> usize {
+        self.mtu.load(Ordering::Relaxed) as usize
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Down ends every session; up greets the peers that want to be kept alive.
+    pub(super) fn set_link(&self, link: LinkState) {
+        if self.mtu.swap(link.mtu, Ordering::Relaxed) != link.mtu {
+            info!(mtu = link.mtu, "MTU changed");
+        }
+        if self.up.swap(link.up, Ordering::Relaxed) == link.up {
+            return;
+        }
+        info!(
+            interface = self.interface(),
+            "interface {}",
+            if link.up { "up" } else { "down" }
+        );
+        let now = self.keeper.fast();
+        self.for_each_peer(|peer| {
+            if link.up {
+                peer.tunnel().wake(now);
+            } else {
+                let dropped = peer.tunnel().reset();
+                self.drops.add(DropReason::InterfaceDown, dropped as u64);
+            }
+        });
+        self.desk.tick();
+    }
+
+    pub(super) fn offload_name(&self) -> &'static str {
+        if self.tun.offload().tcp { "on" } else { "off" }
+    }
+
+    // Our key and the peers.
+
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.read().clone()
+    }
+
+    pub(super) fn set_identity(&self, identity: Option<Arc<Identity>>) {
+        *self.identity.write() = identity;
+    }
+
+    pub fn peer(&self, key: &PublicKey) -> Option<Arc<Peer>> {
+        self.peers.read().get(key).cloned()
+    }
+
+    pub fn for_each_peer(&self, mut each: impl FnMut(&Arc<Peer>)) {
+        self.peers.read().values().for_each(&mut each);
+    }
+
+    // Sockets.
+
+    /// Opens sockets on `port` in place of those that are open, which go once nobody uses them.
+    pub(super) fn open_sockets(&self, port: u16, mark: u32) -> Result<(), BindError> {
+        let sockets = Sockets::bind(port, mark, self.rx_wakers.len())?;
+        *self.sockets.write() = Some(Arc::new(sockets));
+        self.rx_wakers.iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    pub fn sockets(&self) -> Arc<Sockets> {
+        self.sockets
+            .read()
+            .clone()
+            .expect("opened before any thread starts")
+    }
+
+    /// Sends handshake messages and the like to a peer.
+    pub fn send_to_peer(&self, peer: &Peer, out: &Outbox) {
+        if out.is_empty() {
+            return;
+        }
+        let Some(mut endpoint) = peer.tunnel().endpoint else {
+            return self.drops.add(DropReason::TxNoEndpoint, out.len() as u64);
+        };
+        let before = endpoint;
+        self.send_control(&mut endpoint, out);
+        if endpoint != before {
+            peer.tunnel().resettle(endpoint);
+        }
+    }
+
+    pub fn send_control(&self, endpoint: &mut Endpoint, out: &[Vec<u8>]) {
+        let sockets = self.sockets();
+        for message in out {
+            if let Err(failure) = sockets.send(0, endpoint, message, None) {
+                self.drops.add(DropReason::TxSendError, 1);
+                if let SendFailure::Refused(errno) = failure {
+                    self.note_send_error(errno);
+                }
+            }
+        }
+    }
+
+    pub fn note_send_error(&self, errno: i32) {
+        self.send_error.store(errno, Ordering::Relaxed);
+    }
+
+    pub fn take_send_error(&self) -> Option<io::Error> {
+        let errno = self.send_error.swap(0, Ordering::Relaxed);
+        (errno != 0).then(|| io::Error::from_raw_os_error(errno))
+    }
+
+    // The end.
+
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    pub(super) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Readable once the device stops, and from then on.
+    pub fn stop_waker(&self) -> &Waker {
+        &self.stop_waker
+    }
+
+    /// Wakes one rx worker, for new sockets or for the end.
+    pub fn rx_waker(&self, worker: usize) -> &Waker {
+        &self.rx_wakers[worker]
+    }
+
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+        self.stop_waker.wake();
+        self.rx_wakers.iter().for_each(Waker::wake);
+        self.desk.tick();
+    }
+
+    /// Somebody deleted the interface: there is nothing left to do.
+    pub fn interface_gone(&self) {
+        if !self.is_stopping() {
+            info!(interface = self.tun.name(), "interface deleted");
+            self.stop();
+        }
+    }
+
+    pub fn worker_failed(&self, worker: &str, cause: &io::Error) {
+        error!(worker, error = %cause, "worker failed; stopping");
+        self.stop();
+    }
+}

@@ -1,0 +1,496 @@
+//! One peer's side of the protocol: handshakes, keypairs, timers, packets that wait. Time in, packets out; no I/O.
+//!
+//! Follows the kernel's `noise.c`, `send.c` and `receive.c` in what happens when. The owner holds the peer's lock.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use clockshim::{BootDuration, BootInstant};
+
+use crate::index_table::IndexTable;
+use crate::key::{PresharedKey, PublicKey};
+use crate::keypair::{Keypair, Keypairs};
+use crate::message::{self, DATA_OVERHEAD, Kind};
+use crate::metrics::DropReason;
+use crate::noise::{Identity, Opened};
+use crate::noise_set::NoiseSet;
+use crate::peer::Peer;
+use crate::timers::{
+    Initiate, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME,
+    REKEY_ON_RECEIVE_TIME, REKEY_TIMEOUT, Timers,
+};
+use crate::udp::Endpoint;
+
+/// Packets that wait for one peer's handshake; the oldest goes first when more come (the kernel's figure).
+pub const MAX_STAGED_PACKETS: usize = 128;
+
+/// A peer answers one initiation in this time at most (the kernel's 50 a second).
+const INITIATION_INTERVAL: BootDuration = BootDuration::from_millis(20);
+
+/// Now, by both clocks: the one for ages, and the wall clock for the timestamps inside initiations (since 1970).
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub boot: BootInstant,
+    pub wall: Duration,
+}
+
+/// Messages to be sent to the peer's endpoint, in order.
+pub type Outbox = Vec<Vec<u8>>;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// UDP payload of authentic messages, handshakes included, as `wg show` counts it.
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    /// Wall clock time since 1970.
+    pub last_handshake: Option<Duration>,
+}
+
+/// What happened to the peer in a call, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Nothing,
+    /// A session is confirmed from both sides.
+    HandshakeComplete,
+    /// No answer for `REKEY_ATTEMPT_TIME`; so many waiting packets were dropped.
+    GaveUp {
+        dropped: usize,
+    },
+}
+
+#[derive(Debug)]
+pub struct Tunnel {
+    peer: PublicKey,
+    identity: Option<Arc<Identity>>,
+    preshared_key: Option<PresharedKey>,
+    noises: NoiseSet,
+    keypairs: Keypairs,
+    timers: Timers,
+    staged: VecDeque<Vec<u8>>,
+    /// A data worker found that a new handshake is due, and left it to the handshake thread.
+    wants_handshake: bool,
+    /// A data worker saw the handshake completed, which the log does not know yet.
+    confirmed: bool,
+    last_initiation_consumed: Option<BootInstant>,
+    /// Newest timestamp of ours, so that a wall clock set back does not make the peer deaf to us.
+    last_wall: Duration,
+    pub endpoint: Option<Endpoint>,
+    pub traffic: Traffic,
+}
+
+impl Tunnel {
+    pub fn new(peer: PublicKey, indices: Arc<IndexTable>, owner: Weak<Peer>) -> Self {
+        Self {
+            peer,
+            identity: None,
+            preshared_key: None,
+            noises: NoiseSet::new(indices, owner),
+            keypairs: Keypairs::default(),
+            timers: Timers::default(),
+            staged: VecDeque::new(),
+            wants_handshake: false,
+            confirmed: false,
+            last_initiation_consumed: None,
+            last_wall: Duration::ZERO,
+            endpoint: None,
+            traffic: Traffic::default(),
+        }
+    }
+
+    // Settings.
+
+    /// A new static key of ours ends every session; the floor of initiations seen stays.
+    pub fn set_identity(&mut self, identity: Option<Arc<Identity>>) {
+        self.keypairs = Keypairs::default();
+        self.timers.clear();
+        self.noises.set_identity(identity.as_deref());
+        self.identity = identity;
+    }
+
+    /// Takes effect with the next handshake; the session lives on.
+    pub fn set_preshared_key(&mut self, now: Now, key: Option<PresharedKey>) {
+        if self.preshared_key == key {
+            return;
+        }
+        self.preshared_key = key;
+        self.noises.end_attempt();
+        if let Some(identity) = self.identity.clone() {
+            self.noises
+                .renew_responder(&identity, &self.peer, self.preshared_key.as_ref(), now);
+        }
+        self.prune();
+    }
+
+    pub fn preshared_key(&self) -> Option<&PresharedKey> {
+        self.preshared_key.as_ref()
+    }
+
+    /// Seconds, 0 is off. Turning it on sends the first keepalive at the next [`Tunnel::attend`].
+    pub fn set_keepalive_interval(&mut self, now: BootInstant, seconds: u16) {
+        if self.timers.set_keepalive_interval(seconds) {
+            self.timers.arm_keepalive(now);
+        }
+    }
+
+    pub fn keepalive_interval(&self) -> u16 {
+        self.timers.keepalive_interval()
+    }
+
+    /// The peer spoke, authentically, from here: answers go there.
+    pub fn roam(&mut self, from: Endpoint) {
+        if !self.endpoint.is_some_and(|endpoint| endpoint.is_at(&from)) {
+            self.endpoint = Some(from);
+        }
+    }
+
+    /// Sending taught something of the endpoint, unless the peer has roamed meanwhile.
+    pub fn resettle(&mut self, learnt: Endpoint) {
+        if self.endpoint.is_some_and(|endpoint| endpoint.addr == learnt.addr) {
+            self.endpoint = Some(learnt);
+        }
+    }
+
+    /// The interface went down: no session, nothing pending, nothing waiting.
+    pub fn reset(&mut self) -> usize {
+        self.keypairs = Keypairs::default();
+        self.timers.clear();
+        self.noises.end_attempt();
+        self.prune();
+        self.drop_staged()
+    }
+
+    /// The interface came up: a peer with a persistent keepalive is greeted at once.
+    pub fn wake(&mut self, now: BootInstant) {
+        if self.keepalive_interval() != 0 {
+            self.timers.arm_keepalive(now);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<BootInstant> {
+        self.timers.next_deadline()
+    }
+
+    pub fn staged(&self) -> usize {
+        self.staged.len()
+    }
+
+    // Control path: handshakes and timers.
+
+    /// Takes an initiation whose sender is known to be this peer; sends the response.
+    pub fn take_initiation(
+        &mut self,
+        now: Now,
+        initiation: &[u8],
+        out: &mut Outbox,
+    ) -> Result<(), DropReason> {
+        let identity = self.identity.clone().ok_or(DropReason::HandshakeUnexpected)?;
+        if self
+            .last_initiation_consumed
+            .is_some_and(|last| now.boot.saturating_since(last) < INITIATION_INTERVAL)
+        {
+            return Err(DropReason::HandshakeFlood);
+        }
+        let response = self.noises.respond(
+            &identity,
+            &self.peer,
+            self.preshared_key.as_ref(),
+            now,
+            initiation,
+        )?;
+        self.last_initiation_consumed = Some(now.boot);
+        self.keypairs.offer(Keypair::new(
+            message::sender_index(&response),
+            message::sender_index(initiation),
+            now.boot,
+            false,
+        ));
+        self.prune();
+        self.traffic.rx_bytes += initiation.len() as u64;
+        self.timers.any_authenticated_received(now.boot);
+        self.timers.session_derived(now.boot);
+        self.timers.response_sent(now.boot);
+        self.timers.any_authenticated_sent(now.boot);
+        self.send(out, response.to_vec());
+        Ok(())
+    }
+
+    /// Takes the response to an initiation of ours; confirms the session and sends what waited.
+    pub fn take_response(
+        &mut self,
+        now: Now,
+        response: &[u8],
+        mtu: usize,
+        out: &mut Outbox,
+    ) -> Result<Event, DropReason> {
+        let index = message::receiver_index(response, Kind::Response);
+        let keepalive = self.noises.complete(now.boot, index, response)?;
+        self.keypairs.establish(Keypair::new(
+            index,
+            message::sender_index(response),
+            now.boot,
+            true,
+        ));
+        self.prune();
+        self.traffic.rx_bytes += response.len() as u64;
+        self.traffic.last_handshake = Some(now.wall);
+        self.timers.any_authenticated_received(now.boot);
+        self.timers.session_derived(now.boot);
+        self.timers.handshake_complete();
+        // The keepalive is the session's first message: boringtun has sealed it already.
+        if let Some(current) = &mut self.keypairs.current {
+            current.sent += 1;
+        }
+        self.timers.any_authenticated_sent(now.boot);
+        self.send(out, keepalive.to_vec());
+        self.flush_staged(now.boot, mtu, out);
+        Ok(Event::HandshakeComplete)
+    }
+
+    pub fn take_cookie_reply(&mut self, now: Now, reply: &[u8]) -> Result<(), DropReason> {
+        let index = message::receiver_index(reply, Kind::CookieReply);
+        self.noises.take_cookie(now.boot, index, reply)?;
+        self.traffic.rx_bytes += reply.len() as u64;
+        Ok(())
+    }
+
+    /// Does what a data worker left to do: sends what waits where there is a key now, asks for a key where one is
+    /// due.
+    pub fn attend(&mut self, now: Now, mtu: usize, out: &mut Outbox) -> Event {
+        self.flush_staged(now.boot, mtu, out);
+        if std::mem::take(&mut self.wants_handshake) {
+            self.initiate(now, Initiate::Fresh, out);
+        }
+        if std::mem::take(&mut self.confirmed) {
+            Event::HandshakeComplete
+        } else {
+            Event::Nothing
+        }
+    }
+
+    /// Does what the timers have due.
+    pub fn tick(&mut self, now: Now, mtu: usize, out: &mut Outbox) -> Event {
+        let due = self.timers.expire(now.boot);
+        let mut event = Event::Nothing;
+        if due.give_up {
+            self.noises.end_attempt();
+            self.prune();
+            event = Event::GaveUp {
+                dropped: self.drop_staged(),
+            };
+        }
+        if due.wipe_keys {
+            self.keypairs = Keypairs::default();
+            self.noises.end_attempt();
+            self.prune();
+        }
+        if let Some(kind) = due.initiate {
+            // The route to the peer may have changed: let the kernel choose the source address again.
+            if let Some(endpoint) = &mut self.endpoint {
+                endpoint.forget_source();
+            }
+            self.initiate(now, kind, out);
+        }
+        if due.keepalive {
+            self.send_keepalive(now, out);
+        }
+        match self.attend(now, mtu, out) {
+            Event::Nothing => event,
+            complete => complete,
+        }
+    }
+
+    fn initiate(&mut self, now: Now, kind: Initiate, out: &mut Outbox) {
+        if kind == Initiate::Fresh {
+            self.timers.wanted_again();
+        }
+        let Some(identity) = self.identity.clone() else {
+            return;
+        };
+        if self.endpoint.is_none() || !self.timers.may_initiate(now.boot) {
+            return;
+        }
+        // Timestamps must grow, whatever the wall clock does.
+        self.last_wall = now.wall.max(self.last_wall + Duration::from_millis(1));
+        let now = Now {
+            wall: self.last_wall,
+            ..now
+        };
+        let initiation = self.noises.initiate(
+            &identity,
+            &self.peer,
+            self.preshared_key.as_ref(),
+            now,
+            self.keypairs.indices(),
+        );
+        if let Some(initiation) = initiation {
+            self.timers.initiation_sent(now.boot, kind);
+            self.timers.any_authenticated_sent(now.boot);
+            self.send(out, initiation.to_vec());
+        }
+    }
+
+    fn send_keepalive(&mut self, now: Now, out: &mut Outbox) {
+        if !self.staged.is_empty() {
+            return; // What waits goes out next and says as much.
+        }
+        let mut message = vec![0; DATA_OVERHEAD];
+        if self.seal(now.boot, &[], &mut message).is_some() {
+            self.timers.any_authenticated_sent(now.boot);
+            out.push(message);
+            self.keep_key_fresh_on_send(now.boot);
+        } else {
+            self.initiate(now, Initiate::Fresh, out);
+        }
+    }
+
+    fn flush_staged(&mut self, now: BootInstant, mtu: usize, out: &mut Outbox) {
+        if self.staged.is_empty() || !self.can_send(now) {
+            return;
+        }
+        for mut packet in std::mem::take(&mut self.staged) {
+            packet.resize(message::padded_len(packet.len(), mtu), 0);
+            let mut message = vec![0; packet.len() + DATA_OVERHEAD];
+            if self.seal(now, &packet, &mut message).is_some() {
+                out.push(message);
+            }
+        }
+        self.data_sent(now);
+    }
+
+    fn drop_staged(&mut self) -> usize {
+        std::mem::take(&mut self.staged).len()
+    }
+
+    fn send(&mut self, out: &mut Outbox, message: Vec<u8>) {
+        self.traffic.tx_bytes += message.len() as u64;
+        out.push(message);
+    }
+
+    fn prune(&mut self) {
+        self.noises.keep_only(self.keypairs.indices());
+    }
+
+    // Data path.
+
+    /// Whether there is a key to send with at `now`.
+    pub fn can_send(&self, now: BootInstant) -> bool {
+        self.keypairs
+            .current
+            .as_ref()
+            .is_some_and(|keypair| keypair.usable(now))
+    }
+
+    /// Seals one padded packet (empty: a keepalive), checking the key's age against the packet's own stamp. `None`
+    /// where there is no key, or it is past its age or its messages: the packet must wait for a handshake.
+    pub fn seal(&mut self, stamp: BootInstant, plaintext: &[u8], out: &mut [u8]) -> Option<usize> {
+        let keypair = self
+            .keypairs
+            .current
+            .as_mut()
+            .filter(|keypair| keypair.usable(stamp))?;
+        let len = self.noises.of(keypair.local)?.seal(plaintext, out)?;
+        debug_assert_eq!(message::receiver_index(&out[..len], Kind::Data), keypair.remote);
+        keypair.sent += 1;
+        self.traffic.tx_bytes += len as u64;
+        Some(len)
+    }
+
+    /// After a batch was sealed. True where the handshake thread must [`Tunnel::attend`] to this peer.
+    pub fn data_sent(&mut self, now: BootInstant) -> bool {
+        self.timers.any_authenticated_sent(now);
+        self.timers.data_sent(now);
+        self.keep_key_fresh_on_send(now);
+        self.wants_handshake
+    }
+
+    fn keep_key_fresh_on_send(&mut self, now: BootInstant) {
+        let Some(keypair) = &self.keypairs.current else {
+            return;
+        };
+        let old = keypair.initiator && keypair.age(now) >= REKEY_AFTER_TIME;
+        if (old || keypair.sent > REKEY_AFTER_MESSAGES) && self.timers.may_initiate(now) {
+            self.wants_handshake = true;
+        }
+    }
+
+    /// Keeps a packet until there is a key. Gives the number of packets dropped for it: the oldest, when too many wait.
+    pub fn stage(&mut self, packet: &[u8]) -> usize {
+        self.wants_handshake = true;
+        let full = self.staged.len() == MAX_STAGED_PACKETS;
+        if full {
+            self.staged.pop_front();
+        }
+        self.staged.push_back(packet.to_vec());
+        usize::from(full)
+    }
+
+    /// Opens one data message into `out`, which needs room for the whole message.
+    pub fn open(
+        &mut self,
+        stamp: BootInstant,
+        datagram: &[u8],
+        out: &mut [u8],
+    ) -> Result<Received, DropReason> {
+        let index = message::receiver_index(datagram, Kind::Data);
+        let keypair = self.keypairs.by_local(index).ok_or(DropReason::UnknownIndex)?;
+        if keypair.age(stamp) >= REJECT_AFTER_TIME {
+            return Err(DropReason::KeyExpired);
+        }
+        if message::counter(datagram) >= REJECT_AFTER_MESSAGES {
+            return Err(DropReason::CounterExhausted);
+        }
+        let noise = self.noises.of(index).ok_or(DropReason::UnknownIndex)?;
+        let opened = noise.open(datagram, out)?;
+        self.traffic.rx_bytes += datagram.len() as u64;
+        let confirmed = self.keypairs.confirm(index, self.prefer_own());
+        if confirmed {
+            self.noises.confirmed(index);
+        }
+        Ok(Received { opened, confirmed })
+    }
+
+    /// Where both sides initiate at once, both must keep the same one of the two keypairs: the one whose initiator
+    /// has the greater public key. Else each could take itself for the responder, and nobody would rekey.
+    fn prefer_own(&self) -> bool {
+        self.identity
+            .as_ref()
+            .is_some_and(|identity| identity.public_key() > self.peer)
+    }
+
+    /// After a batch was opened. True where the handshake thread must [`Tunnel::attend`] to this peer.
+    pub fn data_received(&mut self, now: Now, confirmed: bool, payload: bool) -> bool {
+        if confirmed {
+            self.traffic.last_handshake = Some(now.wall);
+            self.timers.handshake_complete();
+            self.confirmed = true;
+        }
+        self.timers.any_authenticated_received(now.boot);
+        if payload {
+            self.timers.data_received(now.boot);
+        }
+        if let Some(keypair) = &self.keypairs.current
+            && keypair.initiator
+            && keypair.age(now.boot) >= REKEY_ON_RECEIVE_TIME
+            && !self.timers.sent_lastminute_handshake
+        {
+            self.timers.sent_lastminute_handshake = true;
+            self.wants_handshake = true;
+        }
+        self.wants_handshake || confirmed
+    }
+}
+
+/// One opened data message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    pub opened: Opened,
+    /// It was the first on a session that we are the responder of: the handshake is complete.
+    pub confirmed: bool,
+}
+
+/// Within this time of each other, two handshakes were made at once.
+pub const AT_ONCE: BootDuration = REKEY_TIMEOUT;
+
+#[cfg(test)]
+mod tests;

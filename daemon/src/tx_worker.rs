@@ -1,0 +1,257 @@
+//! The way out: TUN -> stamp -> route -> seal -> UDP. One thread a queue, named `wg-tx/N`.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use clockshim::BootInstant;
+
+use crate::device::Shared;
+use crate::message::{DATA_OVERHEAD, padded_len};
+use crate::metrics::{DropReason, WorkerMetrics};
+use crate::packet::{self, Segmenter, VnetHeader};
+use crate::peer::{Peer, PeerRef};
+use crate::sys::{poll, thread};
+use crate::tun::{self, Queue};
+use crate::udp::{Outgoing, SendFailure};
+
+/// Reads in one batch.
+const MAX_READS: usize = 64;
+/// Room for four of the largest.
+const ARENA_BYTES: usize = 4 * 65_536 + VnetHeader::LEN;
+/// After a read of more than this the batch goes out at once: more is coming, and who waits for it waits too long.
+/// It tripled UDP throughput.
+const LARGE_READ: usize = 32 << 10;
+/// The largest packet, and the padding after it.
+const SCRATCH_BYTES: usize = 65_536 + 16;
+
+/// One packet, or superpacket, read from the interface.
+#[derive(Debug)]
+struct Read {
+    packet: Range<usize>,
+    header: VnetHeader,
+    ingress: BootInstant,
+    peer: Option<Arc<Peer>>,
+    /// Messages that it became.
+    sealed: u64,
+}
+
+pub struct TxWorker {
+    device: Arc<Shared>,
+    metrics: Arc<WorkerMetrics>,
+    index: usize,
+    arena: Box<[u8]>,
+    reads: Vec<Read>,
+    scratch: Box<[u8]>,
+    outgoing: Outgoing,
+}
+
+impl std::fmt::Debug for TxWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.metrics.name())
+    }
+}
+
+impl TxWorker {
+    pub fn new(device: Arc<Shared>, index: usize) -> Self {
+        Self {
+            metrics: device.tx_metrics[index].clone(),
+            device,
+            index,
+            arena: vec![0; ARENA_BYTES].into(),
+            reads: Vec::with_capacity(MAX_READS),
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            outgoing: Outgoing::default(),
+        }
+    }
+
+    /// Until the device stops or the interface is gone.
+    pub fn run(mut self) {
+        self.metrics.started(thread::id());
+        let device = self.device.clone();
+        let queue = device.tun.queue(self.index);
+        while !device.is_stopping() {
+            self.metrics.yielded();
+            match poll::readable([Some(queue.as_fd()), Some(device.stop_waker().as_fd())], -1) {
+                Ok([tun, _]) if tun.failed && !tun.readable => return device.interface_gone(),
+                Ok(_) => {}
+                Err(error) => return device.worker_failed(self.metrics.name(), &error),
+            }
+            while !device.is_stopping() {
+                match self.read_batch(queue) {
+                    Ok(0) => break,
+                    Ok(_) => self.carry_batch(),
+                    Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+                        return device.interface_gone();
+                    }
+                    Err(error) => return device.worker_failed(self.metrics.name(), &error),
+                }
+            }
+        }
+    }
+
+    /// Takes what the interface has, without waiting. Gives the number of reads.
+    fn read_batch(&mut self, queue: &Queue) -> io::Result<usize> {
+        self.reads.clear();
+        let mut used = 0;
+        while self.reads.len() < MAX_READS && self.arena.len() - used >= tun::MAX_READ {
+            let len = match queue.read(&mut self.arena[used..]) {
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let ingress = self.device.keeper.fast();
+            let (header, start) = if queue.vnet() {
+                let Some((header, _)) = self.arena[used..used + len].split_first_chunk() else {
+                    self.device.drops.add(DropReason::TxMalformed, 1);
+                    continue;
+                };
+                (VnetHeader::decode(header), used + VnetHeader::LEN)
+            } else {
+                (VnetHeader::default(), used)
+            };
+            self.reads.push(Read {
+                packet: start..used + len,
+                header,
+                ingress,
+                peer: None,
+                sealed: 0,
+            });
+            used += len;
+            if len > LARGE_READ {
+                break;
+            }
+        }
+        Ok(self.reads.len())
+    }
+
+    fn carry_batch(&mut self) {
+        self.route();
+        let mut from = 0;
+        while from < self.reads.len() {
+            let to = self.run_of_one_peer(from);
+            if let Some(peer) = self.reads[from].peer.clone() {
+                self.seal(from..to, &peer);
+            }
+            from = to;
+        }
+        self.send();
+        self.account();
+    }
+
+    /// Finds each packet's peer by its destination.
+    fn route(&mut self) {
+        let routing = self.device.routing.read();
+        for read in &mut self.reads {
+            let Ok(destination) = packet::destination(&self.arena[read.packet.clone()]) else {
+                self.device.drops.add(DropReason::TxMalformed, 1);
+                continue;
+            };
+            match routing.get(destination) {
+                Some(PeerRef(peer)) => read.peer = Some(peer.clone()),
+                None => self.device.drops.add(DropReason::TxNoPeer, 1),
+            }
+        }
+    }
+
+    /// The end of the reads from `from` on that have the same peer.
+    fn run_of_one_peer(&self, from: usize) -> usize {
+        let same = |read: &Read| match (&read.peer, &self.reads[from].peer) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        from + self.reads[from..].iter().take_while(|read| same(read)).count()
+    }
+
+    /// Seals a run of reads under one lock.
+    fn seal(&mut self, run: Range<usize>, peer: &Arc<Peer>) {
+        let device = &self.device;
+        let mtu = device.mtu();
+        let mut tunnel = peer.tunnel();
+        let Some(endpoint) = tunnel.endpoint else {
+            return device.drops.add(DropReason::TxNoEndpoint, run.len() as u64);
+        };
+        let (tag, mut sealed, mut attend) = (run.start, 0, false);
+        for read in &mut self.reads[run] {
+            let Ok(mut segments) = Segmenter::new(read.header, &mut self.arena[read.packet.clone()]) else {
+                device.drops.add(DropReason::TxMalformed, 1);
+                continue;
+            };
+            while let Some(len) = segments.next(&mut self.scratch) {
+                // Every packet has a stamp of its own, by which the age of its key is judged.
+                let stamp = device.keeper.fast();
+                let padded = padded_len(len, mtu);
+                self.scratch[len..padded].fill(0);
+                if self.outgoing.room(padded + DATA_OVERHEAD).is_none() {
+                    // A superpacket of very small segments: send what there is, lock or no lock.
+                    let sockets = device.sockets();
+                    self.outgoing.send(&sockets, self.index, |outcome| {
+                        device.drops.add(DropReason::TxSendError, outcome.lost);
+                    });
+                }
+                let Some(room) = self.outgoing.room(padded + DATA_OVERHEAD) else {
+                    break;
+                };
+                match tunnel.seal(stamp, &self.scratch[..padded], room) {
+                    Some(message) => {
+                        self.outgoing.push(&endpoint, tag, message);
+                        read.sealed += 1;
+                    }
+                    None => {
+                        let overflow = tunnel.stage(&self.scratch[..len]);
+                        device.drops.add(DropReason::TxStagedOverflow, overflow as u64);
+                        attend = true;
+                    }
+                }
+            }
+            sealed += read.sealed;
+        }
+        if sealed > 0 {
+            attend |= tunnel.data_sent(device.keeper.fast());
+        }
+        drop(tunnel);
+        if attend {
+            device.desk.attend(peer);
+        }
+    }
+
+    fn send(&mut self) {
+        if self.outgoing.is_empty() {
+            return;
+        }
+        let sockets = self.device.sockets();
+        let (device, reads) = (&self.device, &self.reads);
+        self.outgoing.send(&sockets, self.index, |outcome| {
+            if let (Some(endpoint), Some(peer)) = (outcome.changed, &reads[outcome.tag].peer) {
+                peer.tunnel().resettle(endpoint);
+            }
+            if outcome.lost > 0 {
+                let busy = outcome.failure == Some(SendFailure::Busy);
+                let reason = if busy {
+                    DropReason::TxBusy
+                } else {
+                    DropReason::TxSendError
+                };
+                device.drops.add(reason, outcome.lost);
+                if let Some(SendFailure::Refused(errno)) = outcome.failure {
+                    device.note_send_error(errno);
+                }
+            }
+        });
+    }
+
+    fn account(&mut self) {
+        let egress = self.device.keeper.fast();
+        let mut packets = 0;
+        let mut residence = self.metrics.residence();
+        for read in self.reads.iter().filter(|read| read.sealed > 0) {
+            residence.record(egress.saturating_since(read.ingress), read.sealed);
+            packets += read.sealed;
+        }
+        drop(residence);
+        self.metrics.batch(packets);
+    }
+}

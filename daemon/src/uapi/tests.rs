@@ -1,0 +1,579 @@
+//! The protocol against a recording device: what other implementations got wrong, and arbitrary input.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::testing::{Change, Recorder, TAKEN_PORT};
+use super::{MAX_LINE, Session};
+use crate::control::{AllowedIpChange, Control, InterfaceChange, PeerChange};
+use crate::key::{PresharedKey, PrivateKey, PublicKey};
+
+const KEY_1: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+const KEY_2: &str = "2222222222222222222222222222222222222222222222222222222222222222";
+const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+fn key(hex: &str) -> PublicKey {
+    PublicKey::from_hex(hex).unwrap()
+}
+
+fn new_session() -> (Arc<Recorder>, Session) {
+    let recorder = Arc::new(Recorder::default());
+    let session = Session::new(Arc::clone(&recorder) as Arc<dyn Control>);
+    (recorder, session)
+}
+
+/// Feeds everything; all answers, one after the other.
+fn feed(session: &mut Session, mut input: &[u8]) -> String {
+    let mut answers = Vec::new();
+    while !input.is_empty() {
+        let step = session.feed(input);
+        assert!(step.consumed > 0);
+        answers.extend(step.reply.unwrap_or_default());
+        input = &input[step.consumed..];
+    }
+    String::from_utf8(answers).unwrap()
+}
+
+/// One `set` of these lines on a new device: its answer and the changes that it made.
+fn set(lines: &str) -> (String, Vec<Change>) {
+    let (recorder, mut session) = new_session();
+    let answer = feed(&mut session, format!("set=1\n{lines}\n").as_bytes());
+    (answer, recorder.take_changes())
+}
+
+fn changes(lines: &str) -> Vec<Change> {
+    let (answer, changes) = set(lines);
+    assert_eq!(answer, "errno=0\n\n", "{lines}");
+    changes
+}
+
+fn peer(lines: &str) -> PeerChange {
+    match changes(&format!("public_key={KEY_1}\n{lines}")).as_slice() {
+        [Change::Peer(change)] => change.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn interface(line: &str) -> InterfaceChange {
+    match changes(line).as_slice() {
+        [Change::Interface(change)] => change.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_key_of_the_interface_changes_itself_only() {
+    let none = InterfaceChange::default;
+    let private = PrivateKey::from_hex(KEY_1).unwrap().clamped();
+    let expected = InterfaceChange {
+        private_key: Some(Some(private)),
+        ..none()
+    };
+    assert_eq!(interface(&format!("private_key={KEY_1}\n")), expected);
+    let expected = InterfaceChange {
+        private_key: Some(None),
+        ..none()
+    };
+    assert_eq!(interface(&format!("private_key={ZERO}\n")), expected);
+    assert_eq!(
+        interface("listen_port=0\n"),
+        InterfaceChange {
+            listen_port: Some(0),
+            ..none()
+        }
+    );
+    assert_eq!(
+        interface("listen_port=65535\n"),
+        InterfaceChange {
+            listen_port: Some(65535),
+            ..none()
+        }
+    );
+    assert_eq!(
+        interface("fwmark=0\n"),
+        InterfaceChange {
+            fwmark: Some(0),
+            ..none()
+        }
+    );
+    assert_eq!(
+        interface("fwmark=4294967295\n"),
+        InterfaceChange {
+            fwmark: Some(u32::MAX),
+            ..none()
+        }
+    );
+    assert_eq!(
+        interface("replace_peers=true\n"),
+        InterfaceChange {
+            replace_peers: true,
+            ..none()
+        }
+    );
+}
+
+#[test]
+fn each_key_of_a_peer_changes_itself_only() {
+    let none = || PeerChange::new(key(KEY_1));
+    assert_eq!(peer(""), none());
+    assert_eq!(peer("protocol_version=1\n"), none());
+    assert_eq!(
+        peer("remove=true\n"),
+        PeerChange {
+            remove: true,
+            ..none()
+        }
+    );
+    assert_eq!(
+        peer("update_only=true\n"),
+        PeerChange {
+            update_only: true,
+            ..none()
+        }
+    );
+    let psk = PresharedKey::from_hex(KEY_2).unwrap();
+    let expected = PeerChange {
+        preshared_key: Some(Some(psk)),
+        ..none()
+    };
+    assert_eq!(peer(&format!("preshared_key={KEY_2}\n")), expected);
+    let expected = PeerChange {
+        preshared_key: Some(None),
+        ..none()
+    };
+    assert_eq!(peer(&format!("preshared_key={ZERO}\n")), expected);
+    let expected = PeerChange {
+        persistent_keepalive: Some(0),
+        ..none()
+    };
+    assert_eq!(peer("persistent_keepalive_interval=0\n"), expected);
+    assert_eq!(
+        peer("replace_allowed_ips=true\n"),
+        PeerChange {
+            replace_allowed_ips: true,
+            ..none()
+        }
+    );
+    let allowed = |net: &str, remove| AllowedIpChange {
+        net: net.parse().unwrap(),
+        remove,
+    };
+    let expected = PeerChange {
+        allowed_ips: vec![allowed("10.0.0.0/8", false), allowed("fd00::1/64", true)],
+        ..none()
+    };
+    assert_eq!(peer("allowed_ip=10.0.0.0/8\nallowed_ip=-fd00::1/64\n"), expected);
+}
+
+#[test]
+fn endpoints_of_every_form() {
+    let loopback: u32 = std::fs::read_to_string("/sys/class/net/lo/ifindex")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    for (text, printed) in [
+        ("192.0.2.1:51820", "192.0.2.1:51820".to_owned()),
+        ("[2001:db8::1]:1", "[2001:db8::1]:1".to_owned()),
+        ("[fe80::1%7]:65535", "[fe80::1%7]:65535".to_owned()),
+        ("[fe80::1%lo]:5", format!("[fe80::1%{loopback}]:5")),
+    ] {
+        let endpoint = peer(&format!("endpoint={text}\n")).endpoint.unwrap();
+        assert_eq!(endpoint.to_string(), printed);
+    }
+}
+
+#[test]
+fn bad_values_and_unknown_keys_are_refused() {
+    let interface = [
+        "listen_port=65536",
+        "listen_port=-1",
+        "listen_port=+1",
+        "listen_port=",
+        "listen_port=0x10",
+        "fwmark=0x10",
+        "fwmark=4294967296",
+        "fwmark=off",
+        "replace_peers=false",
+        "private_key=",
+        "private_key=11",
+        "remove=true",
+        "allowed_ip=10.0.0.0/8",
+        "protocol_version=1",
+        "Listen_port=1",
+        " listen_port=1",
+        "listen_port=1 ",
+        "public_key=zz",
+        "set=1",
+        "listen_port=1\r",
+    ];
+    let peer = [
+        "remove=false",
+        "update_only=1",
+        "preshared_key=1111",
+        "endpoint=",
+        "endpoint=192.0.2.1",
+        "endpoint=192.0.2.1:65536",
+        "endpoint=2001:db8::1:5",
+        "endpoint=example.org:5",
+        "endpoint=[example.org]:5",
+        "endpoint=[fe80::1%]:5",
+        "endpoint=[fe80::1%nosuchinterface0]:5",
+        "endpoint=[fe80::1%lo]:",
+        "endpoint=[%lo]:5",
+        "persistent_keepalive_interval=65536",
+        "persistent_keepalive_interval=off",
+        "replace_allowed_ips=",
+        "allowed_ip=",
+        "allowed_ip=10.0.0.0",
+        "allowed_ip=10.0.0.0/33",
+        "allowed_ip=10.0.0.0/+8",
+        "allowed_ip=::/129",
+        "allowed_ip=--10.0.0.0/8",
+        "allowed_ip=+10.0.0.0/8",
+        "allowed_ip=10.0.0/8",
+        "allowed_ip=fe80::1%lo/64",
+        "protocol_version=2",
+        "private_key=11",
+        "listen_port=1",
+        "advanced_security=true",
+    ];
+    for line in interface {
+        assert_eq!(
+            set(&format!("{line}\n")),
+            ("errno=-22\n\n".to_owned(), vec![]),
+            "{line}"
+        );
+    }
+    for line in peer {
+        let (answer, changes) = set(&format!("public_key={KEY_1}\n{line}\n"));
+        assert_eq!(answer, "errno=-22\n\n", "{line}");
+        assert_eq!(changes, [Change::Peer(PeerChange::new(key(KEY_1)))], "{line}");
+    }
+    for line in ["listen_port", "=", "\0", "set"] {
+        let errno = set(&format!("{line}\n")).0;
+        assert!(
+            errno == "errno=-71\n\n" || errno == "errno=-22\n\n",
+            "{line}: {errno}"
+        );
+    }
+}
+
+#[test]
+fn what_came_before_a_bad_line_stays_and_what_comes_after_is_ignored() {
+    let (answer, made) = set(&format!(
+        "listen_port=5\npublic_key={KEY_1}\nendpoint=192.0.2.1:1\nbogus=1\nallowed_ip=10.0.0.0/8\n\
+         public_key={KEY_2}\nremove=true\n"
+    ));
+    assert_eq!(answer, "errno=-22\n\n");
+    let endpoint = Some("192.0.2.1:1".parse().unwrap());
+    assert_eq!(
+        made,
+        [
+            Change::Interface(InterfaceChange {
+                listen_port: Some(5),
+                ..InterfaceChange::default()
+            }),
+            Change::Peer(PeerChange {
+                endpoint,
+                ..PeerChange::new(key(KEY_1))
+            }),
+        ]
+    );
+}
+
+#[test]
+fn the_connection_lives_after_an_error() {
+    let (recorder, mut session) = new_session();
+    let answers = feed(
+        &mut session,
+        b"set=1\nbogus\nfwmark=1\n\nset=1\nfwmark=2\n\nget=1\n\n",
+    );
+    assert_eq!(answers, "errno=-71\n\nerrno=0\n\nfwmark=2\nerrno=0\n\n");
+    assert_eq!(recorder.snapshot().fwmark, 2);
+}
+
+#[test]
+fn unknown_and_empty_commands_are_answered() {
+    for (command, answer) in [
+        ("\n", "errno=-71\n\n"),
+        ("hello\n\n", "errno=-71\n\n"),
+        ("get=2\n\n", "errno=-71\n\n"),
+        ("set=1\n\n", "errno=0\n\n"),
+        ("get=1\npublic_key=1\n\n", "errno=-22\n\n"),
+        ("status=1\nx\n\n", "errno=-22\n\n"),
+    ] {
+        let (_, mut session) = new_session();
+        assert_eq!(feed(&mut session, command.as_bytes()), answer, "{command:?}");
+        assert_eq!(session.end(), None);
+    }
+}
+
+#[test]
+fn settings_of_a_peer_do_not_leak_into_the_next() {
+    let everything = format!(
+        "preshared_key={KEY_2}\nendpoint=192.0.2.1:1\npersistent_keepalive_interval=9\nupdate_only=true\n\
+         replace_allowed_ips=true\nallowed_ip=10.0.0.0/8\nremove=true\n"
+    );
+    let made = changes(&format!("public_key={KEY_1}\n{everything}public_key={KEY_2}\n"));
+    assert_eq!(made[1..], [Change::Peer(PeerChange::new(key(KEY_2)))]);
+    // Neither into a later command of the connection, nor after an error.
+    let (recorder, mut session) = new_session();
+    let lines = format!("set=1\npublic_key={KEY_1}\n{everything}bogus=1\n\nset=1\npublic_key={KEY_1}\n\n");
+    feed(&mut session, lines.as_bytes());
+    assert_eq!(
+        recorder.take_changes()[1..],
+        [Change::Peer(PeerChange::new(key(KEY_1)))]
+    );
+}
+
+#[test]
+fn replacing_the_allowed_ips_takes_those_of_earlier_lines_too() {
+    let change = peer("allowed_ip=10.0.0.0/8\nreplace_allowed_ips=true\nallowed_ip=10.1.0.0/16\n");
+    let net = "10.1.0.0/16".parse().unwrap();
+    assert_eq!(change.allowed_ips, [AllowedIpChange { net, remove: false }]);
+}
+
+#[test]
+fn a_long_list_goes_in_parts_that_add_up_to_it() {
+    use std::fmt::Write as _;
+    let mut lines = format!("public_key={KEY_1}\nreplace_allowed_ips=true\n");
+    for index in 0..40_000_u32 {
+        writeln!(lines, "allowed_ip={}/32", std::net::Ipv4Addr::from(index)).unwrap();
+    }
+    let made = changes(&lines);
+    assert_eq!(made.len(), 3);
+    let mut sum = 0;
+    for (index, change) in made.iter().enumerate() {
+        let Change::Peer(change) = change else {
+            panic!("{change:?}")
+        };
+        assert_eq!(change.replace_allowed_ips, index == 0);
+        assert_eq!(change.update_only, index > 0);
+        assert!(!change.remove);
+        sum += change.allowed_ips.len();
+    }
+    assert_eq!(sum, 40_000);
+}
+
+#[test]
+fn peers_before_the_private_key_are_fine() {
+    let (recorder, mut session) = new_session();
+    feed(&mut session, format!("set=1\npublic_key={KEY_1}\n\n").as_bytes());
+    let answer = feed(&mut session, format!("set=1\nprivate_key={KEY_2}\n\n").as_bytes());
+    assert_eq!(answer, "errno=0\n\n");
+    assert_eq!(recorder.snapshot().peers.len(), 1);
+}
+
+#[test]
+fn lines_after_the_own_key_as_a_peer_are_still_read() {
+    let own = PrivateKey::from_hex(KEY_1).unwrap().clamped().public();
+    let (recorder, mut session) = new_session();
+    let lines = format!(
+        "set=1\nprivate_key={KEY_1}\npublic_key={}\nallowed_ip=10.0.0.0/8\npublic_key={KEY_2}\n\n",
+        own.to_hex()
+    );
+    assert_eq!(feed(&mut session, lines.as_bytes()), "errno=0\n\n");
+    let peers = recorder.snapshot().peers;
+    assert_eq!(
+        peers.iter().map(|peer| peer.public_key).collect::<Vec<_>>(),
+        [key(KEY_2)]
+    );
+}
+
+#[test]
+fn the_devices_own_errors_are_answered_and_end_the_command() {
+    let (answer, made) = set(&format!("listen_port={TAKEN_PORT}\nfwmark=1\n"));
+    assert_eq!(answer, format!("errno=-{}\n\n", libc::EADDRINUSE));
+    assert_eq!(made.len(), 1);
+    let (answer, _) = set(&format!("public_key={ZERO}\nallowed_ip=10.0.0.0/8\n"));
+    assert_eq!(answer, "errno=-22\n\n");
+    // The error of the peer that a bad line ends came first.
+    let (answer, _) = set(&format!("public_key={ZERO}\nbogus\n"));
+    assert_eq!(answer, "errno=-22\n\n");
+}
+
+#[test]
+fn get_prints_everything() {
+    let (recorder, mut session) = new_session();
+    let lines = format!(
+        "set=1\nprivate_key={KEY_1}\nlisten_port=51820\nfwmark=4660\npublic_key={KEY_1}\npreshared_key={KEY_2}\n\
+         endpoint=[fe80::1%7]:5\npersistent_keepalive_interval=25\nallowed_ip=10.0.0.3/8\nallowed_ip=::/0\n\
+         public_key={KEY_2}\n\n"
+    );
+    assert_eq!(feed(&mut session, lines.as_bytes()), "errno=0\n\n");
+    recorder.set_counters(key(KEY_1), Duration::new(1_700_000_000, 5), u64::MAX, 1 << 40);
+    let private = PrivateKey::from_hex(KEY_1).unwrap().clamped().to_hex();
+    let expected = format!(
+        "private_key={private}\nlisten_port=51820\nfwmark=4660\n\
+         public_key={KEY_1}\npreshared_key={KEY_2}\nprotocol_version=1\nendpoint=[fe80::1%7]:5\n\
+         last_handshake_time_sec=1700000000\nlast_handshake_time_nsec=5\ntx_bytes=1099511627776\n\
+         rx_bytes=18446744073709551615\npersistent_keepalive_interval=25\nallowed_ip=10.0.0.0/8\nallowed_ip=::/0\n\
+         public_key={KEY_2}\npreshared_key={ZERO}\nprotocol_version=1\n\
+         last_handshake_time_sec=0\nlast_handshake_time_nsec=0\ntx_bytes=0\nrx_bytes=0\n\
+         persistent_keepalive_interval=0\nerrno=0\n\n"
+    );
+    assert_eq!(feed(&mut session, b"get=1\n\n"), expected);
+}
+
+#[test]
+fn status_is_one_line_of_json() {
+    let (_, mut session) = new_session();
+    let answer = feed(&mut session, b"status=1\n\n");
+    let json = answer
+        .strip_prefix("json=")
+        .unwrap()
+        .strip_suffix("\nerrno=0\n\n")
+        .unwrap();
+    assert!(!json.contains('\n'));
+    let status: crate::status::Status = serde_json::from_str(json).unwrap();
+    assert_eq!(status.interface, "recorder");
+}
+
+#[test]
+fn long_lines_are_refused_and_not_kept() {
+    for length in [MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 50 * MAX_LINE] {
+        for part in [7, 100, MAX_LINE, 1 << 20] {
+            let (recorder, mut session) = new_session();
+            let mut input = b"set=1\nfwmark=1\nfwmark=".to_vec();
+            input.resize(input.len() - b"fwmark=".len() + length, b'0');
+            input.extend_from_slice(b"\nfwmark=3\n\n");
+            let answer: String = input.chunks(part).map(|part| feed(&mut session, part)).collect();
+            // All those zeros are a number, if an odd one.
+            let (errno, mark) = if length <= MAX_LINE { (0, 3) } else { (-22, 1) };
+            assert_eq!(answer, format!("errno={errno}\n\n"), "{length} in {part}");
+            assert_eq!(recorder.snapshot().fwmark, mark, "{length} in {part}");
+        }
+    }
+}
+
+#[test]
+fn refusals_never_show_a_key() {
+    for line in [
+        format!("private_key={KEY_1}00"),
+        format!("preshared_key={KEY_1}00"),
+        KEY_1.to_owned(),
+        format!("{KEY_1}="),
+        format!("private_key {KEY_1}"),
+    ] {
+        for prefix in [String::new(), format!("public_key={KEY_2}\n")] {
+            let recorder = Recorder::default();
+            let mut set = super::set::Set::default();
+            let lines = format!("{prefix}{line}");
+            let refusal = lines
+                .lines()
+                .find_map(|line| set.line(&recorder, line.as_bytes()).err())
+                .unwrap();
+            assert!(!refusal.to_string().contains("1111"), "{refusal}");
+        }
+    }
+}
+
+/// Lines near the protocol, so that random commands get past the first byte.
+fn line() -> impl Strategy<Value = Vec<u8>> {
+    let keys = prop::sample::select(vec![
+        "set",
+        "get",
+        "status",
+        "private_key",
+        "listen_port",
+        "fwmark",
+        "replace_peers",
+        "public_key",
+        "remove",
+        "update_only",
+        "preshared_key",
+        "endpoint",
+        "persistent_keepalive_interval",
+        "replace_allowed_ips",
+        "allowed_ip",
+        "protocol_version",
+        "errno",
+        "",
+    ]);
+    let values = prop_oneof![
+        prop::sample::select(vec![
+            "1",
+            "true",
+            "0",
+            "",
+            KEY_1,
+            KEY_2,
+            ZERO,
+            "-10.0.0.0/8",
+            "::/0",
+            "[::1]:7"
+        ])
+        .prop_map(str::to_owned),
+        "[ -~]{0,40}",
+        "[0-9.:/%a-f\\[\\]-]{0,40}",
+    ];
+    prop_oneof![
+        8 => (keys, values).prop_map(|(key, value)| format!("{key}={value}").into_bytes()),
+        2 => Just(Vec::new()),
+        1 => prop::collection::vec(any::<u8>(), 0..80),
+        1 => (MAX_LINE - 2..MAX_LINE + 3).prop_map(|length| vec![b'x'; length]),
+    ]
+}
+
+fn conversation() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..600),
+        prop::collection::vec(line(), 0..40).prop_map(|lines| {
+            lines
+                .into_iter()
+                .flat_map(|line| [line, b"\n".to_vec()].concat())
+                .collect::<Vec<u8>>()
+        }),
+    ]
+}
+
+proptest! {
+    /// Every command is answered, whatever is in it, and the answer does not depend on how the bytes arrive.
+    #[test]
+    fn any_bytes_in_any_parts_are_answered(input in conversation(), part in 1_usize..700) {
+        let (whole_recorder, mut whole) = new_session();
+        let (parts_recorder, mut parts) = new_session();
+        let mut answer = feed(&mut whole, &input);
+        let mut in_parts: String = input.chunks(part).map(|part| feed(&mut parts, part)).collect();
+        answer.push_str(&String::from_utf8(whole.end().unwrap_or_default()).unwrap());
+        in_parts.push_str(&String::from_utf8(parts.end().unwrap_or_default()).unwrap());
+        prop_assert_eq!(&answer, &in_parts);
+        prop_assert_eq!(whole_recorder.take_changes(), parts_recorder.take_changes());
+
+        let commands = input.split(|&byte| byte == b'\n').collect::<Vec<_>>();
+        let blank = commands[..commands.len() - 1].iter().filter(|line| line.is_empty()).count();
+        let cut_short = !input.is_empty() && !input.ends_with(b"\n\n") && input != b"\n";
+        let answers = answer.matches("errno=").count();
+        prop_assert_eq!(answers, blank + usize::from(cut_short));
+        prop_assert!(input.is_empty() || answer.ends_with("\n\n"));
+    }
+
+    /// What `get` prints is what was set.
+    #[test]
+    fn what_is_set_is_what_is_shown(
+        port in any::<u16>(), mark in any::<u32>(), keepalive in any::<u16>(), psk in any::<[u8; 32]>(),
+        address in any::<std::net::IpAddr>(), length in 0_u8..=32,
+    ) {
+        let (_, mut session) = new_session();
+        let endpoint = std::net::SocketAddr::new(address, port);
+        let settings = format!(
+            "public_key={KEY_1}\npreshared_key={}\nprotocol_version=1\nendpoint={endpoint}\n",
+            PresharedKey::from(psk).to_hex()
+        );
+        let rest = format!(
+            "persistent_keepalive_interval={keepalive}\nallowed_ip={}\n",
+            ipnet::IpNet::new(address, length).unwrap().trunc()
+        );
+        let port = if port == 0 { 1 } else { port };
+        let port = if port == TAKEN_PORT { 1 } else { port };
+        let mark = mark.max(1);
+        let set = format!("set=1\nlisten_port={port}\nfwmark={mark}\n{settings}{rest}\n");
+        prop_assert_eq!(feed(&mut session, set.as_bytes()), "errno=0\n\n");
+        let counters = "last_handshake_time_sec=0\nlast_handshake_time_nsec=0\ntx_bytes=0\nrx_bytes=0\n";
+        let expected = format!("listen_port={port}\nfwmark={mark}\n{settings}{counters}{rest}errno=0\n\n");
+        prop_assert_eq!(feed(&mut session, b"get=1\n\n"), expected);
+    }
+}
