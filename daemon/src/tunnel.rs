@@ -73,8 +73,8 @@ pub struct Tunnel {
     /// A data worker saw the handshake completed, which the log does not know yet.
     confirmed: bool,
     last_initiation_consumed: Option<BootInstant>,
-    /// Newest timestamp of ours, so that a wall clock set back does not make the peer deaf to us.
-    last_wall: Duration,
+    /// When we last initiated, so that a wall clock set back does not make the peer deaf to us.
+    last_initiation: Option<Now>,
     pub endpoint: Option<Endpoint>,
     pub traffic: Traffic,
 }
@@ -92,7 +92,7 @@ impl Tunnel {
             wants_handshake: false,
             confirmed: false,
             last_initiation_consumed: None,
-            last_wall: Duration::ZERO,
+            last_initiation: None,
             endpoint: None,
             traffic: Traffic::default(),
         }
@@ -310,11 +310,15 @@ impl Tunnel {
         if self.endpoint.is_none() || !self.timers.may_initiate(now.boot) {
             return;
         }
-        // Timestamps must grow, whatever the wall clock does.
-        self.last_wall = now.wall.max(self.last_wall + Duration::from_millis(1));
+        // Timestamps must grow, whatever the wall clock does: those of retries go by boot time.
+        let least = self.last_initiation.map_or(Duration::ZERO, |last| {
+            let passed = Duration::from_nanos(now.boot.saturating_since(last.boot).as_nanos());
+            last.wall + passed + Duration::from_millis(1)
+        });
         let now = Now {
-            wall: self.last_wall,
+            wall: now.wall.max(least),
             ..now
+        self.last_initiation = Some(now);
         };
         let initiation = self.noises.initiate(
             &identity,
