@@ -18,7 +18,7 @@ use crate::noise_set::NoiseSet;
 use crate::peer::Peer;
 use crate::timers::{
     Initiate, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME,
-    REKEY_ON_RECEIVE_TIME, REKEY_TIMEOUT, Timers,
+    REKEY_ON_RECEIVE_TIME, Timers,
 };
 use crate::udp::Endpoint;
 
@@ -447,7 +447,7 @@ impl Tunnel {
         let noise = self.noises.of(index).ok_or(DropReason::UnknownIndex)?;
         let opened = noise.open(datagram, out)?;
         self.traffic.rx_bytes += datagram.len() as u64;
-        let confirmed = self.keypairs.confirm(index, self.prefer_own());
+        let confirmed = self.keypairs.confirm(index, stamp, self.prefer_own());
         if confirmed {
             self.noises.confirmed(index);
         }
@@ -493,8 +493,9 @@ pub struct Received {
     pub confirmed: bool,
 }
 
-/// Within this time of each other, two handshakes were made at once.
-pub const AT_ONCE: BootDuration = REKEY_TIMEOUT;
+/// Within this time of each other, two handshakes were made at once: more than a round trip, and short enough to wait
+/// for where the peer has lost the one of the two that we prefer.
+pub const AT_ONCE: BootDuration = BootDuration::from_secs(1);
 
 #[cfg(test)]
 mod tests;
