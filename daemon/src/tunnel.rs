@@ -335,7 +335,7 @@ impl Tunnel {
     }
 
     fn send_keepalive(&mut self, now: Now, out: &mut Outbox) {
-        if !self.staged.is_empty() {
+        if !self.staged.is_empty() && self.can_send(now.boot) {
             return; // What waits goes out next and says as much.
         }
         let mut message = vec![0; DATA_OVERHEAD];
