@@ -164,7 +164,8 @@ impl Noise {
         noise
     }
 
-    /// Changes our static key under a `Tunn` that must keep its replay floor of initiations. Ends its sessions.
+    /// Changes our static key (or sets the same again) under a `Tunn` that must keep its replay floor of initiations.
+    /// Drops its sessions.
     pub fn set_identity(&mut self, identity: &Identity) {
         self.tunn.set_static_private(
             identity.private.clone(),

@@ -153,10 +153,8 @@ impl Tunnel {
 
     /// The interface went down: no session, nothing pending, nothing waiting.
     pub fn reset(&mut self) -> usize {
-        self.keypairs = Keypairs::default();
         self.timers.clear();
-        self.noises.end_attempt();
-        self.prune();
+        self.wipe_keys();
         self.drop_staged()
     }
 
@@ -280,9 +278,7 @@ impl Tunnel {
             };
         }
         if due.wipe_keys {
-            self.keypairs = Keypairs::default();
-            self.noises.end_attempt();
-            self.prune();
+            self.wipe_keys();
         }
         if let Some(kind) = due.initiate {
             // The route to the peer may have changed: let the kernel choose the source address again.
@@ -374,6 +370,14 @@ impl Tunnel {
     fn prune(&mut self) {
         self.noises.keep_only(self.keypairs.indices());
     }
+    fn wipe_keys(&mut self) {
+        self.keypairs = Keypairs::default();
+        // Without an identity there is nothing: losing it took all with it.
+        if let Some(identity) = &self.identity {
+            self.noises.wipe(identity);
+        }
+    }
+
 
     // Data path.
 
