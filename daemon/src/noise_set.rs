@@ -117,6 +117,11 @@ impl NoiseSet {
         }
     }
 
+    /// Whether there is an answering machine, with a floor to keep.
+    pub fn has_answered(&self) -> bool {
+        self.responder.is_some()
+    }
+
     /// Replaces the answering machine, and keeps its floor. The old one stays while its sessions are in use.
     pub fn renew_responder(
         &mut self,
@@ -205,10 +210,6 @@ impl NoiseSet {
 
     /// A new static key of ours, or none. Ends the sessions.
     pub fn set_identity(&mut self, identity: Option<&Identity>) {
-        self.end_attempt();
-        self.keep_only([None; 4]);
-        if let Some(responder) = &mut self.responder {
-            responder.answered = 0;
         if let Some(responder) = &mut self.responder {
             // Sealed to the old key: of no use with the new one, under which old initiations do not open either.
             responder.last_accepted = None;
@@ -223,6 +224,10 @@ impl NoiseSet {
 
     /// Forgets all sessions and their keys. Only the answering machine lives on, for its floor.
     pub fn wipe(&mut self, identity: &Identity) {
+        self.end_attempt();
+        self.keep_only([None; 4]);
+        if let Some(responder) = &mut self.responder {
+            responder.answered = 0;
         }
         for machine in &mut self.machines {
             machine.noise.set_identity(identity);

@@ -115,7 +115,9 @@ impl Tunnel {
         }
         self.preshared_key = key;
         self.noises.end_attempt();
-        if let Some(identity) = self.identity.clone() {
+        if let Some(identity) = self.identity.clone()
+            && self.noises.has_answered()
+        {
             self.noises
                 .renew_responder(&identity, &self.peer, self.preshared_key.as_ref(), now);
         }

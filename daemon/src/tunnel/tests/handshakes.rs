@@ -208,3 +208,12 @@ fn staged_packets_go_out_in_order_once_there_is_a_key() {
         1
     );
 }
+
+#[test]
+fn a_preshared_key_costs_nothing_until_there_is_a_handshake() {
+    let sim = Sim::new(117);
+    let now = sim.now();
+    let mut tunnel = sim.sides[A].peer.tunnel();
+    tunnel.set_preshared_key(now, Some(crate::key::PresharedKey::generate()));
+    assert_eq!(tunnel.noises.machines(), 0);
+}
