@@ -112,6 +112,11 @@ impl Device {
     }
 
     fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let alarm = PanicAlarm(self.shared.clone());
+        let run = move || {
+            let _alarm = alarm;
+            run();
+        };
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(run)
@@ -144,6 +149,19 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Stops the device when its thread panics: better no tunnel than one that is deaf and says nothing.
+struct PanicAlarm(Arc<Shared>);
+
+impl Drop for PanicAlarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let cause = io::Error::other("it panicked: a bug, please report it");
+            self.0
+                .worker_failed(std::thread::current().name().unwrap_or_default(), &cause);
+        }
     }
 }
 
