@@ -15,6 +15,7 @@ use crate::message::{self, DATA_OVERHEAD, Kind};
 use crate::metrics::DropReason;
 use crate::noise::{Identity, Opened};
 use crate::noise_set::NoiseSet;
+use crate::packet;
 use crate::peer::Peer;
 use crate::timers::{
     Initiate, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME,
@@ -316,8 +317,8 @@ impl Tunnel {
         let now = Now {
             wall: now.wall.max(least),
             ..now
-        self.last_initiation = Some(now);
         };
+        self.last_initiation = Some(now);
         let initiation = self.noises.initiate(
             &identity,
             &self.peer,
@@ -369,9 +370,6 @@ impl Tunnel {
         out.push(message);
     }
 
-    fn prune(&mut self) {
-        self.noises.keep_only(self.keypairs.indices());
-    }
     fn wipe_keys(&mut self) {
         self.keypairs = Keypairs::default();
         // Without an identity there is nothing: losing it took all with it.
@@ -380,6 +378,9 @@ impl Tunnel {
         }
     }
 
+    fn prune(&mut self) {
+        self.noises.keep_only(self.keypairs.indices());
+    }
 
     // Data path.
 
@@ -389,6 +390,16 @@ impl Tunnel {
             .current
             .as_ref()
             .is_some_and(|keypair| keypair.usable(now))
+    }
+
+    /// Whether this packet is a message of ours to this very peer, which a route has led back into the tunnel. Sealed
+    /// again it would come back again, longer, for ever.
+    pub fn is_own_message(&self, packet: &[u8]) -> bool {
+        let (Some(endpoint), Some(keypair)) = (&self.endpoint, &self.keypairs.current) else {
+            return false;
+        };
+        packet::udp_payload_to(packet, endpoint.addr)
+            .is_some_and(|payload| message::is_data_for(payload, keypair.remote))
     }
 
     /// Seals one padded packet (empty: a keepalive), checking the key's age against the packet's own stamp. `None`

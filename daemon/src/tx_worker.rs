@@ -181,6 +181,10 @@ impl TxWorker {
                 continue;
             };
             while let Some(len) = segments.next(&mut self.scratch) {
+            if tunnel.is_own_message(&self.arena[read.packet.clone()]) {
+                device.drops.add(DropReason::TxLoop, 1);
+                continue;
+            }
                 // Every packet has a stamp of its own, by which the age of its key is judged.
                 let stamp = device.keeper.fast();
                 let padded = padded_len(len, mtu);
