@@ -119,6 +119,11 @@ impl Device {
     }
 
     fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let alarm = PanicAlarm(self.shared.clone());
+        let run = move || {
+            let _alarm = alarm;
+            run();
+        };
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(run)
@@ -169,6 +174,19 @@ fn open_clock(kind: SourceKind, faults: Vec<Fault>) -> Result<Timekeeper, StartE
         Host::System,
     );
     Ok(Timekeeper::simulated(Arc::new(sim)))
+}
+
+/// Stops the device when its thread panics: better no tunnel than one that is deaf and says nothing.
+struct PanicAlarm(Arc<Shared>);
+
+impl Drop for PanicAlarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let cause = io::Error::other("it panicked: a bug, please report it");
+            self.0
+                .worker_failed(std::thread::current().name().unwrap_or_default(), &cause);
+        }
+    }
 }
 
 fn default_workers() -> usize {
