@@ -1,4 +1,5 @@
 //! What a time stamp costs, alone and with every core reading: `cargo bench -p clockshim`.
+#![allow(clippy::disallowed_methods, reason = "the clocks that ours are compared with")]
 
 use std::hint::black_box;
 use std::sync::LazyLock;
