@@ -51,7 +51,7 @@ fn meet(our_psk: Option<[u8; 32]>, their_psk: Option<[u8; 32]>) -> (Ours, Paper)
 
 impl Ours {
     fn pass(&mut self, time: BootDuration) {
-        self.now.boot = self.now.boot + time;
+        self.now.boot += time;
         self.now.wall += Duration::from_nanos(time.as_nanos());
     }
 
