@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clockshim::Survey;
 use clockshim::survey::{Bucket, Cost, Figures, SourceReport};
 
+use super::table::nanos;
 use crate::cli::wrap::wrap;
 
 const WIDTH: f64 = 1000.0;
@@ -17,6 +18,7 @@ const ROW: f64 = 88.0;
 const HALF: f64 = 36.0;
 const ALONE: &str = "#1f6fb4";
 const CONTENDED: &str = "#d9731a";
+const MARKS: [&str; 2] = ["#0b3a66", "#8a3c00"];
 const GREY: &str = "#767676";
 
 const STYLE: &str = "text{font-family:'DejaVu Sans',Verdana,sans-serif;font-size:13px;fill:#222}\
@@ -145,16 +147,21 @@ fn row(out: &mut String, axis: &Axis, source: &SourceReport, y: f64, cores: usiz
 
 fn distributions(out: &mut String, axis: &Axis, figures: &Figures, y: f64, cores: usize) {
     let sides = [
-        (&figures.read_ns, ALONE, -1.0, "alone".to_owned()),
-        (&figures.contended_ns, CONTENDED, 1.0, format!("{cores} cores")),
+        (&figures.read_ns, [ALONE, MARKS[0]], -1.0, "alone".to_owned()),
+        (
+            &figures.contended_ns,
+            [CONTENDED, MARKS[1]],
+            1.0,
+            format!("{cores} cores"),
+        ),
     ];
-    for (cost, colour, way, label) in sides {
+    for (cost, [colour, mark], way, label) in sides {
         bars(out, axis, cost, y, colour, way);
         for (ns, dashes) in [(cost.p50, ""), (cost.p99, "4 3")] {
             let x = axis.x(ns);
-            line(out, [x, y, x, y + way * (HALF + 3.0)], colour, dashes);
+            line(out, [x, y, x, y + way * (HALF + 4.0)], mark, dashes);
         }
-        let figures = format!("{label}: {} / {}", short(cost.p50), short(cost.p99));
+        let figures = format!("{label}: {} / {}", nanos(cost.p50), nanos(cost.p99));
         text(out, WIDTH - 24.0, y + 5.0 + way * 14.0, "end", &figures);
     }
     line(out, [LEFT, y, RIGHT, y], GREY, "");
@@ -178,11 +185,6 @@ fn bars(out: &mut String, axis: &Axis, cost: &Cost, y: f64, colour: &str, way: f
     }
 }
 
-fn short(ns: f64) -> String {
-    let decimals = usize::from(ns < 99.95);
-    format!("{ns:.decimals$}")
-}
-
 fn rect(out: &mut String, x: f64, y: f64, width: f64, height: f64, colour: &str) {
     let _ = writeln!(
         out,
@@ -193,7 +195,7 @@ fn rect(out: &mut String, x: f64, y: f64, width: f64, height: f64, colour: &str)
 fn line(out: &mut String, [x1, y1, x2, y2]: [f64; 4], colour: &str, dashes: &str) {
     let _ = writeln!(
         out,
-        "<line x1=\"{x1:.2}\" y1=\"{y1:.2}\" x2=\"{x2:.2}\" y2=\"{y2:.2}\" stroke=\"{colour}\" stroke-dasharray=\"{dashes}\"/>"
+        "<line x1=\"{x1:.2}\" y1=\"{y1:.2}\" x2=\"{x2:.2}\" y2=\"{y2:.2}\" stroke=\"{colour}\" stroke-width=\"1.3\" stroke-dasharray=\"{dashes}\"/>"
     );
 }
 
@@ -234,7 +236,7 @@ mod tests {
             texts.iter().any(|text| text.contains("<here> & now")),
             "{texts:?}"
         );
-        assert!(texts.contains(&"2 cores: 2412 / 1234567"), "{texts:?}");
+        assert!(texts.contains(&"2 cores: 2,412 / 1,234,567"), "{texts:?}");
         let filled = |colour: &str| {
             document
                 .descendants()

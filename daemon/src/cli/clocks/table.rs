@@ -171,7 +171,7 @@ fn paragraph(f: &mut Formatter<'_>, name: &str, text: &str) -> fmt::Result {
 }
 
 /// Nanoseconds without their unit, to three digits or to the unit: `0.42`, `41.7`, `1,201`.
-fn nanos(ns: f64) -> String {
+pub(super) fn nanos(ns: f64) -> String {
     if ns < 99.95 {
         digits(ns)
     } else {
