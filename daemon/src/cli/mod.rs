@@ -1,11 +1,13 @@
 //! The command line: what there is to ask for, and who answers.
 
+mod clocks;
 mod keys;
 pub mod lab;
 mod run;
 mod status;
 mod units;
 pub mod up;
+mod wrap;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -24,6 +26,7 @@ Examples:
   hpetun -f wg0                      the same in the foreground
   hpetun up /etc/wireguard/wg0.conf  interface, addresses and routes from a wg-quick file
   hpetun lab                         two hosts in namespaces, a tunnel, and what it carries
+  hpetun clocks --plot clocks.svg    what each clock of this machine costs, and whether it is right
   hpetun genkey | tee key | hpetun pubkey
   WG_QUICK_USERSPACE_IMPLEMENTATION=hpetun wg-quick up wg0
 
@@ -61,6 +64,8 @@ enum Command {
     Lab(Box<lab::LabArgs>),
     /// Show an interface: peers, clock, workers, latency, drops
     Status(status::StatusArgs),
+    /// Measure the clocks of this machine: cost, rate, steps, and which is wrong
+    Clocks(clocks::ClocksArgs),
     /// Print a new private key
     Genkey,
     /// Print the public key of the private key on standard input
@@ -101,6 +106,7 @@ impl Cli {
             Some(Command::Up(args)) => run_up(args),
             Some(Command::Lab(args)) => lab::run(*args),
             Some(Command::Status(args)) => status::run(&args).map(|()| ExitCode::SUCCESS),
+            Some(Command::Clocks(args)) => clocks::run(&args).map(|()| ExitCode::SUCCESS),
             Some(Command::Genkey) => keys::genkey().map(|()| ExitCode::SUCCESS),
             Some(Command::Pubkey) => keys::pubkey().map(|()| ExitCode::SUCCESS),
             Some(Command::Genpsk) => keys::genpsk().map(|()| ExitCode::SUCCESS),
@@ -246,7 +252,7 @@ mod tests {
     #[test]
     fn a_misspelt_command_says_which_there_are() {
         let error = parse("hpetun stauts wg0").unwrap_err().to_string();
-        assert!(error.contains("status, genkey"), "{error}");
+        assert!(error.contains("status, clocks, genkey"), "{error}");
     }
 
     #[test]

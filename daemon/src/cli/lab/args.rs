@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use anyhow::bail;
 use clap::ValueEnum;
+use clockshim::fault::FaultError;
+use clockshim::{Fault, SourceKind};
 
 /// Runs two hosts with a tunnel between them on this machine, loads it, and shows what it did
 ///
@@ -24,9 +27,15 @@ pub struct LabArgs {
     /// daemon, not the kernel's reassembly.
     #[arg(long, default_value_t = 1420, value_parser = clap::value_parser!(u32).range(576..=65000))]
     pub mtu: u32,
-    /// Clock of the daemons, as `hpetun --clock` takes it
+    /// Clock of the daemons, as `hpetun --clock` takes it [with --fault: hpet-sim]
     #[arg(long, value_name = "NAME")]
     pub clock: Option<String>,
+    /// A fault of the daemons' simulated clock, such as freeze,at=3s; see --faults [can be repeated]
+    #[arg(long, value_name = "SPEC", value_parser = fault, conflicts_with = "daemon")]
+    pub fault: Vec<String>,
+    /// Lists the faults that a simulated clock can have, and ends
+    #[arg(long)]
+    pub faults: bool,
     /// Segmentation and checksum offload of the daemons' TUN and UDP sockets
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub offload: Switch,
@@ -71,9 +80,31 @@ impl LabArgs {
         self.rounds.unwrap_or(if self.compare.is_empty() { 1 } else { 3 })
     }
 
+    /// The clock that the daemons are to use; none where they choose.
+    ///
+    /// # Errors
+    /// A clock that can have no faults, with faults.
+    pub fn clock(&self) -> anyhow::Result<Option<&str>> {
+        let simulated = SourceKind::HpetSim.as_str();
+        match self.clock.as_deref() {
+            _ if self.fault.is_empty() => Ok(self.clock.as_deref()),
+            None => Ok(Some(simulated)),
+            Some(name) if name == simulated => Ok(Some(simulated)),
+            Some(name) => bail!(
+                "--fault needs --clock {simulated}, which is what it gets without --clock: clock `{name}` is no \
+                 simulation and can have no faults to order"
+            ),
+        }
+    }
+
     pub fn json_to_stdout(&self) -> bool {
         self.json.as_deref() == Some(Path::new("-"))
     }
+}
+
+/// Checks a fault; the daemons get it as it was written.
+fn fault(text: &str) -> Result<String, FaultError> {
+    text.parse::<Fault>().map(|_| text.to_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -216,14 +247,39 @@ mod tests {
         }
     }
 
-    #[test]
-    fn rounds_depend_on_what_is_asked() {
+    fn try_parse(line: &str) -> Result<LabArgs, clap::Error> {
         #[derive(clap::Parser)]
         struct Cli {
             #[command(flatten)]
             lab: LabArgs,
         }
-        let parse = |line: &str| <Cli as clap::Parser>::parse_from(line.split(' ')).lab;
+        <Cli as clap::Parser>::try_parse_from(line.split(' ')).map(|cli| cli.lab)
+    }
+
+    fn parse(line: &str) -> LabArgs {
+        try_parse(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    #[test]
+    fn faults_are_for_the_simulated_clock() {
+        let lab = parse("lab --fault freeze,at=3s --fault slow,by=2us");
+        assert_eq!(lab.fault, ["freeze,at=3s", "slow,by=2us"]);
+        assert_eq!(lab.clock().unwrap(), Some("hpet-sim"));
+        assert_eq!(
+            parse("lab --clock hpet-sim --fault torn").clock().unwrap(),
+            Some("hpet-sim")
+        );
+        assert_eq!(parse("lab --clock tsc").clock().unwrap(), Some("tsc"));
+        assert_eq!(parse("lab").clock().unwrap(), None);
+        let error = parse("lab --clock tsc --fault torn").clock().unwrap_err();
+        assert!(error.to_string().contains("needs --clock hpet-sim"), "{error}");
+        let error = try_parse("lab --fault melt").unwrap_err().to_string();
+        assert!(error.contains("use one of slow, freeze"), "{error}");
+        assert!(try_parse("lab --daemon x --fault torn").is_err());
+    }
+
+    #[test]
+    fn rounds_depend_on_what_is_asked() {
         assert_eq!(parse("lab").rounds(), 1);
         assert_eq!(parse("lab --compare x=y").rounds(), 3);
         assert_eq!(parse("lab --compare x=y --rounds 2").rounds(), 2);

@@ -177,6 +177,15 @@ impl<'a> Daemon<'a> {
         }
     }
 
+    /// What its arbiter said of its clocks, in the lines of its log.
+    pub fn clock_verdicts(&self) -> Vec<String> {
+        moment(); // for the thread that reads it
+        let side = self.host.side.as_str();
+        let output = self.output.lock();
+        let verdicts = output.iter().filter(|line| is_clock_verdict(line));
+        verdicts.map(|line| format!("{side}: {line}")).collect()
+    }
+
     /// The end of what it printed, ready to be shown, or nothing.
     pub fn last_words(&self) -> String {
         moment(); // for the thread that reads it
@@ -217,6 +226,11 @@ fn program_path(program: &str) -> PathBuf {
     }
 }
 
+/// Whether it is a log line of the arbiter, which finds one of the clocks wrong.
+fn is_clock_verdict(line: &str) -> bool {
+    line.contains("clock") && line.contains("wrong")
+}
+
 fn read_output(reader: PipeReader, keep: Option<&Path>) -> anyhow::Result<Arc<Mutex<VecDeque<String>>>> {
     let create =
         |path: &Path| File::create(path).with_context(|| format!("cannot create {}", path.display()));
@@ -237,7 +251,8 @@ fn read_output(reader: PipeReader, keep: Option<&Path>) -> anyhow::Result<Arc<Mu
             }
             let mut lines = lines.lock();
             if lines.len() == LAST_LINES {
-                lines.pop_front();
+                let spare = lines.iter().position(|line: &String| !is_clock_verdict(line));
+                lines.remove(spare.unwrap_or(0));
             }
             lines.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
             line.clear();

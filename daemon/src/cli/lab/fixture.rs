@@ -39,6 +39,7 @@ pub fn round(gbit_s: &[f64; 2], cpu_s_per_gib: f64) -> Round {
         runs: runs.collect(),
         peak_memory: [8 << 20, 12 << 20],
         statuses: [Some(status(1)), Some(status(2))],
+        clock_verdicts: vec![format!("a: clock hpet-sim is wrong: {}", "why ".repeat(30))],
         steal_percent: 2.5,
     }
 }

@@ -10,6 +10,7 @@ mod args;
 mod builtin;
 mod compare;
 mod daemon;
+mod faults;
 #[cfg(test)]
 mod fixture;
 mod hosts;
@@ -46,6 +47,8 @@ use report::{Report, Settings};
 use round::{Pair, Plan, Round};
 use table::Table;
 
+use super::print_line;
+
 /// What a shell reports of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 128 + libc::SIGINT as u8;
 
@@ -56,6 +59,10 @@ const INTERRUPTED: u8 = 128 + libc::SIGINT as u8;
 /// # Errors
 /// Whatever keeps it from measuring, with what to do about it. No process and no namespace outlives the call.
 pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
+    if args.faults {
+        return print_line(&faults::list()).map(|()| ExitCode::SUCCESS);
+    }
+    args.clock()?;
     let interrupt = Interrupt::watch().context("cannot watch for signals")?;
     if let Privilege::Delegated(code) = privilege::obtain(args.in_user_namespace, &interrupt)? {
         return Ok(code);
@@ -155,8 +162,11 @@ fn this_program(args: &LabArgs) -> anyhow::Result<Implementation> {
         "--offload".to_owned(),
         args.offload.as_str().to_owned(),
     ];
-    if let Some(clock) = &args.clock {
-        arguments.extend(["--clock".to_owned(), clock.clone()]);
+    if let Some(clock) = args.clock()? {
+        arguments.extend(["--clock".to_owned(), clock.to_owned()]);
+    }
+    for fault in &args.fault {
+        arguments.extend(["--fault".to_owned(), fault.clone()]);
     }
     if let Some(workers) = args.workers {
         arguments.extend(["--workers".to_owned(), workers.to_string()]);

@@ -21,6 +21,8 @@ pub struct Report {
     pub latency_us: Option<LatencyStatus>,
     pub drops: Option<BTreeMap<String, u64>>,
     pub stalls: Option<Vec<String>>,
+    /// What the daemons' arbiters found wrong in any round, as they logged it.
+    pub clock_verdicts: Vec<String>,
     pub compare: Vec<Compared>,
 }
 
@@ -117,6 +119,10 @@ impl Report {
             latency_us: known.then(|| slowest(&statuses)),
             drops: known.then(|| drops(&statuses)),
             stalls: known.then(|| stalls(&statuses)),
+            clock_verdicts: rounds
+                .iter()
+                .flat_map(|round| round.clock_verdicts.clone())
+                .collect(),
             compare,
         }
     }
@@ -252,6 +258,7 @@ mod tests {
             "/latency_us/rx/p50",
             "/drops/no_peer",
             "/stalls/0",
+            "/clock_verdicts/0",
             "/compare/0/name",
             "/compare/0/gbit_s",
             "/compare/0/cpu_s_per_gib",

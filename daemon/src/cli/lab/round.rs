@@ -45,6 +45,8 @@ pub struct Round {
     pub peak_memory: [u64; 2],
     /// Of host a and b, where the implementation has one.
     pub statuses: [Option<Status>; 2],
+    /// What their arbiters found wrong, as they logged it.
+    pub clock_verdicts: Vec<String>,
     /// Per cent of the machine's time that its hypervisor took away during the load.
     pub steal_percent: f64,
 }
@@ -130,6 +132,7 @@ impl Pair {
             runs,
             peak_memory: [a.peak_memory(), b.peak_memory()],
             statuses: [a.status()?, b.status()?],
+            clock_verdicts: [a.clock_verdicts(), b.clock_verdicts()].concat(),
             steal_percent: MachineTime::now().stolen_since(machine),
         })
     }

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter, Write as _};
 
 use super::compare::Compared;
 use super::report::{Report, RunReport};
+use crate::cli::wrap::wrap;
 use crate::status::Quantiles;
 
 /// Figures are doubtful beyond this share of stolen CPU time, in per cent.
@@ -18,6 +19,7 @@ impl Display for Table<'_> {
         load(f, report)?;
         daemons(f, report)?;
         comparison(f, report)?;
+        clock_verdicts(f, report)?;
         if report.lab.steal_percent > MUCH_STEAL {
             let percent = report.lab.steal_percent;
             writeln!(
@@ -194,6 +196,14 @@ fn comparison(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     Ok(())
 }
 
+fn clock_verdicts(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
+    for verdict in &report.clock_verdicts {
+        let lines = wrap(verdict, 86).join("\n    ");
+        writeln!(f, "\n  {lines}")?;
+    }
+    Ok(())
+}
+
 fn optional(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.2}"))
 }
@@ -264,6 +274,7 @@ mod tests {
             "some_reason_8 8,000,000",
             "b: wg-tx/0 stuck for 3 s",
             "wireguard-go                 1.50      2.00x       6.00      0.50x        180      1.00x",
+            "\n  a: clock hpet-sim is wrong: why",
             "took up to 12 %",
         ] {
             assert!(text.contains(figure), "{figure:?} in\n{text}");
