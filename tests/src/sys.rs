@@ -1,0 +1,65 @@
+//! The only unsafe code of the harness: a TUN device as a descriptor, and raw packets.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Creates (or attaches to) a TUN interface with these `IFF_*` flags in the namespace of the calling thread.
+pub fn open_tun(interface: &str, flags: i32) -> io::Result<OwnedFd> {
+    let device: File = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: `ifreq` is plain data, for which all zeroes are a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (slot, byte) in request.ifr_name[..libc::IFNAMSIZ - 1]
+        .iter_mut()
+        .zip(interface.bytes())
+    {
+        *slot = byte as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = flags as i16;
+    // SAFETY: the descriptor is open, and TUNSETIFF reads and writes one `ifreq`, which lives through the call.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &mut request) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(device.into())
+    }
+}
+
+/// Sends `packet` out of an interface of the calling thread's namespace as it is, well-formed or not.
+pub fn inject(interface: &str, ethertype: u16, packet: &[u8]) -> io::Result<()> {
+    let name = std::ffi::CString::new(interface)?;
+    // SAFETY: the name ends in a zero byte and lives through the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: no pointers; the descriptor is owned by nobody else.
+    let socket = unsafe {
+        let raw = libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(raw)
+    };
+    // SAFETY: `sockaddr_ll` is plain data, for which all zeroes are a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ethertype.to_be();
+    address.sll_ifindex = index as i32;
+    // SAFETY: packet and address live through the call, and both lengths are theirs.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            packet.as_ptr().cast(),
+            packet.len(),
+            0,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! `hpetun lab`: one command, two hosts, real figures.
+
+use std::process::Command;
+
+use hpetun_tests::command::finish;
+use hpetun_tests::daemon::binary;
+use hpetun_tests::{run, wait_until};
+use serde_json::Value;
+
+#[test]
+fn report_has_every_figure() {
+    let report = lab(&mut Command::new(binary()), "");
+    assert_eq!(report["load"]["tool"], "iperf3");
+    loads(&report);
+    let drops = report["drops"].as_object().expect("drops by reason");
+    assert!(drops.values().all(Value::is_u64), "{report}");
+    assert_eq!(report["stalls"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn without_iperf3_it_makes_its_own_load() {
+    let mut command = Command::new(binary());
+    command.env("PATH", "/var/empty");
+    let report = lab(&mut command, "");
+    let tool = report["load"]["tool"].as_str().expect("a name");
+    assert!(!tool.contains("iperf3"), "{tool}");
+    loads(&report);
+}
+
+#[test]
+fn without_root() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    run(&format!("chmod 755 {}", directory.path().display()));
+    let copy = directory.path().join("hpetun");
+    std::fs::copy(binary(), &copy).expect("a copy that everybody can read");
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "--inh-caps",
+        "-all",
+    ]);
+    command.arg(copy);
+    loads(&lab(&mut command, ""));
+}
+
+#[test]
+fn offload_off_and_another_clock() {
+    let report = lab(
+        &mut Command::new(binary()),
+        "--offload off --clock boottime --mtu 1380",
+    );
+    assert_eq!(report["clock"]["name"], "boottime");
+    loads(&report);
+}
+
+#[test]
+fn against_another_implementation() {
+    let report = lab(
+        &mut Command::new(binary()),
+        "--compare go=wireguard-go --rounds 1",
+    );
+    let compared = report["compare"].as_array().expect("a list");
+    let go = compared.iter().find(|entry| entry["name"] == "go");
+    let go = go.unwrap_or_else(|| panic!("no `go` in {report}"));
+    for figure in ["gbit_s", "cpu_s_per_gib", "ratio_gbit", "ratio_cpu"] {
+        assert!(go[figure].as_f64() > Some(0.0), "{figure} in {go}");
+    }
+    loads(&lab(&mut Command::new(binary()), "--peer wireguard-go"));
+}
+
+#[test]
+fn table_for_people() {
+    let mut command = Command::new(binary());
+    command.args(["lab", "--seconds", "1"]);
+    let output = finish(command, "").success();
+    for expected in ["Gbit/s", "p99"] {
+        assert!(output.contains(expected), "{expected} is not in\n{output}");
+    }
+}
+
+#[test]
+fn interrupted_it_leaves_nothing_behind() {
+    let mut command = Command::new(binary());
+    command.args(["lab", "--seconds", "60", "--json", "/dev/null"]);
+    command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let mut lab = command.spawn().expect("the lab can be started");
+    let children = |pid: u32| run(&format!("ps -o pid= --ppid {pid} -p {pid}")).lines().count() - 1;
+    wait_until("the lab to have started something", || children(lab.id()) > 0);
+    run(&format!("kill -INT {}", lab.id()));
+    let ended = hpetun_tests::command::end_of(&mut lab, hpetun_tests::wait::LIMIT);
+    if ended.is_none() {
+        lab.kill().expect("our child");
+    }
+    assert!(ended.is_some(), "it does not end");
+}
+
+#[track_caller]
+fn lab(command: &mut Command, options: &str) -> Value {
+    let mut whole = Command::new(command.get_program());
+    whole
+        .args(command.get_args())
+        .arg("lab")
+        .args(["--json", "-", "--seconds", "1"]);
+    whole.args(options.split_whitespace());
+    whole.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    parsed(whole)
+}
+
+/// Nothing but the report may be on standard output.
+#[track_caller]
+fn parsed(command: Command) -> Value {
+    let text = finish(command, "").success();
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+#[track_caller]
+fn loads(report: &Value) {
+    let runs = report["load"]["runs"].as_array().expect("a list of runs");
+    let has = |protocol: &str, streams: u64| {
+        runs.iter().any(|run| {
+            run["protocol"]
+                .as_str()
+                .is_some_and(|name| name.eq_ignore_ascii_case(protocol))
+                && run["streams"] == streams
+        })
+    };
+    assert!(has("tcp", 1) && has("tcp", 4) && has("udp", 1), "{report}");
+    for run in runs {
+        for field in ["name", "from", "to"] {
+            assert!(run[field].is_string(), "{field} in {run}");
+        }
+        let speed = run["gbit_s"].as_f64().expect("a figure");
+        assert!(0.0 < speed && speed < 1000.0, "{run}");
+    }
+    let positive = |pointer: &str| {
+        let figure = report.pointer(pointer).and_then(Value::as_f64);
+        assert!(figure > Some(0.0), "{pointer} is {figure:?} in {report}");
+    };
+    for pointer in [
+        "/daemons/cpu_s_per_gib",
+        "/daemons/peak_rss_mib",
+        "/ping_us/avg",
+        "/clock/stamps",
+    ] {
+        positive(pointer);
+    }
+    for way in ["tx", "rx"] {
+        for quantile in ["p50", "p99", "p999"] {
+            positive(&format!("/latency_us/{way}/{quantile}"));
+        }
+    }
+    assert!(
+        report["clock"]["name"].is_string() && report["drops"].is_object(),
+        "{report}"
+    );
+}
