@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::instant::BootInstant;
 use crate::source::ManualClock;
 use crate::sys;
 
@@ -32,6 +33,23 @@ impl Host {
             Host::System => sys::clock_gettime(libc::CLOCK_BOOTTIME).unwrap_or(0),
             Host::Manual(clock) => clock.now().as_nanos(),
         }
+    }
+
+    /// Nanoseconds since boot without the time asleep.
+    #[inline]
+    pub(crate) fn monotonic(&self) -> u64 {
+        match self {
+            Host::System => sys::clock_gettime(libc::CLOCK_MONOTONIC).unwrap_or(0),
+            Host::Manual(clock) => clock
+                .now()
+                .saturating_since(BootInstant::ZERO + clock.slept())
+                .as_nanos(),
+        }
+    }
+
+    /// Whether time goes by while nobody moves it by hand, so that waiting for it makes sense.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Host::System)
     }
 
     /// Boot time with the time asleep, told from the two kernel clocks that differ in nothing else.

@@ -46,7 +46,9 @@
 mod anchor;
 mod calibrate;
 mod clocksource;
+pub mod fault;
 mod host;
+pub mod hpet;
 mod instant;
 mod latch;
 mod refine;
@@ -58,10 +60,11 @@ mod timekeeper;
 mod wall;
 
 pub use clocksource::{Clocksource, Epoch, OpenError, SourceKind, UnknownSource};
+pub use fault::Fault;
 pub use host::Host;
 pub use instant::{BootDuration, BootInstant};
 pub use latch::Latch;
 pub use scale::Scale;
-pub use source::ManualClock;
+pub use source::{HpetSim, ManualClock, SimConfig};
 pub use timekeeper::Timekeeper;
 pub use wall::wall_clock;

@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use crate::anchor::{Anchor, AnchorLatch};
 use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
 use crate::host::{Host, HostSample};
+use crate::hpet::LockReport;
 use crate::instant::BootInstant;
 use crate::refine::Refinement;
-use crate::source::{ManualClock, Source, Sources};
+use crate::source::{HpetSim, ManualClock, Source, Sources};
 
 /// Boot time from one clock source, which may be changed while time is read.
 ///
@@ -72,6 +73,12 @@ impl Timekeeper {
     /// Time by a source of the caller's own, with sleep told by `host`.
     pub fn custom(source: Arc<dyn Clocksource>, host: Host) -> Timekeeper {
         Timekeeper::new(Source::Custom(source), host)
+    }
+
+    /// Time by a simulated HPET, which the caller keeps a hand on.
+    pub fn simulated(sim: Arc<HpetSim>) -> Timekeeper {
+        let host = sim.host().clone();
+        Timekeeper::new(Source::HpetSim(sim), host)
     }
 
     fn new(source: Source, host: Host) -> Timekeeper {
@@ -193,6 +200,11 @@ impl Timekeeper {
     /// The kind of the source in use.
     pub fn source_kind(&self) -> SourceKind {
         self.state.lock().source.kind()
+    }
+
+    /// The lock in front of the counter in use, where there is one: for a report on readers that wait for it.
+    pub fn lock_report(&self) -> Option<LockReport> {
+        self.state.lock().source.as_dyn().lock_report()
     }
 
     /// Goes over to another clock. Time goes on from where it is: no step, in whatever state the old counter is.

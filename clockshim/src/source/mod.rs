@@ -2,6 +2,8 @@
 
 mod boottime;
 mod coarse;
+mod hpet_mmap;
+mod hpet_sim;
 mod manual;
 mod tsc;
 
@@ -9,11 +11,14 @@ use std::sync::{Arc, OnceLock};
 
 pub use boottime::Boottime;
 pub use coarse::Coarse;
+pub use hpet_mmap::HpetMmap;
+pub use hpet_sim::{HpetSim, SimConfig};
 pub use manual::ManualClock;
 pub use tsc::Tsc;
 
 use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
 use crate::host::Host;
+use crate::hpet::Contended;
 use crate::scale::Scale;
 
 /// A clock that is open.
@@ -24,6 +29,8 @@ pub(crate) enum Source {
     Boottime(Boottime),
     Coarse(Coarse),
     Tsc(Tsc),
+    Hpet(Arc<HpetMmap>),
+    HpetSim(Arc<HpetSim>),
     Manual(Arc<ManualClock>),
     Custom(Arc<dyn Clocksource>),
 }
@@ -35,6 +42,13 @@ impl Source {
             SourceKind::Boottime => Boottime::open().map(Source::Boottime),
             SourceKind::Coarse => Coarse::open().map(Source::Coarse),
             SourceKind::Tsc => Tsc::open(host).map(Source::Tsc),
+            SourceKind::Hpet => HpetMmap::open(host).map(|hpet| Source::Hpet(hpet.into())),
+            SourceKind::HpetLocked => {
+                HpetMmap::open_locked(host, Contended::default()).map(|hpet| Source::Hpet(hpet.into()))
+            }
+            SourceKind::HpetSim => Ok(Source::HpetSim(
+                HpetSim::new(SimConfig::default(), host.clone()).into(),
+            )),
             SourceKind::Manual | SourceKind::Custom => Err(OpenError {
                 kind,
                 why: "it exists only where the program brings it along".to_owned(),
@@ -48,6 +62,8 @@ impl Source {
             Source::Boottime(_) => SourceKind::Boottime,
             Source::Coarse(_) => SourceKind::Coarse,
             Source::Tsc(_) => SourceKind::Tsc,
+            Source::Hpet(hpet) => hpet.kind(),
+            Source::HpetSim(_) => SourceKind::HpetSim,
             Source::Manual(_) => SourceKind::Manual,
             Source::Custom(_) => SourceKind::Custom,
         }
@@ -60,16 +76,20 @@ impl Source {
             Source::Tsc(tsc) => tsc.read(),
             Source::Boottime(boottime) => boottime.read(),
             Source::Coarse(coarse) => coarse.read(),
+            Source::Hpet(hpet) => hpet.read(),
+            Source::HpetSim(sim) => sim.read(),
             Source::Manual(clock) => clock.read(),
             Source::Custom(source) => source.read(),
         }
     }
 
-    fn as_dyn(&self) -> &dyn Clocksource {
+    pub fn as_dyn(&self) -> &dyn Clocksource {
         match self {
             Source::Boottime(boottime) => boottime,
             Source::Coarse(coarse) => coarse,
             Source::Tsc(tsc) => tsc,
+            Source::Hpet(hpet) => &**hpet,
+            Source::HpetSim(sim) => &**sim,
             Source::Manual(clock) => &**clock,
             Source::Custom(source) => &**source,
         }
