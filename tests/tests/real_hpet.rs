@@ -1,0 +1,68 @@
+//! The real `/dev/hpet`, in a virtual machine that has one: read, compared with the kernel's own time, and stamping
+//! the packets of tunnels. What happens inside is in `src/bin/vm_guest.rs`.
+//!
+//! By hand: `tests/vm/run`; for a shell in that machine: `tests/vm/run shell`.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use hpetun_tests::vm::{Machine, Run};
+use serde_json::Value;
+
+/// How far two stamps of the same moment, one of the HPET and one of the kernel, may move apart within a second, beyond
+/// what the time is known by that it took to read them: 5 parts in a million.
+const MOST_DRIFT: u64 = 5_000;
+
+/// How far apart they may be to begin with, in nanoseconds. The timekeeper sets itself by one reading of the kernel's
+/// clock, which anything may come between on a machine that is emulated.
+const MOST_OFFSET: u64 = 20_000_000;
+
+fn machine(name: &'static str) -> Machine {
+    Machine::new(name, Path::new(env!("CARGO_BIN_EXE_vm_guest")))
+}
+
+/// One boot for all that needs the usual machine.
+static USUAL: LazyLock<Run> =
+    LazyLock::new(|| machine("hpet").run(&["kernel-clock", "read-hpet", "tunnel", "kernel-peer"]));
+
+#[test]
+fn kernel_itself_runs_on_the_hpet() {
+    let clock = USUAL.passed("kernel-clock");
+    assert!(clock.starts_with("hpet on "), "{clock}");
+}
+
+#[test]
+fn device_is_read_and_agrees_with_the_kernel() {
+    let text = USUAL.passed("read-hpet");
+    let report: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let number = |name: &str| {
+        report[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {name} in {report}"))
+    };
+    assert_eq!(report["source"], "hpet");
+    // QEMU's: 100 MHz, 64 bits, made by Intel.
+    assert_eq!((number("period_fs"), number("width")), (10_000_000, 64));
+    assert_eq!(report["vendor_id"], "8086");
+    assert_eq!(number("steps_back"), 0);
+    assert!(
+        number("span_ns") >= 1_000_000_000 && number("compared") >= 20,
+        "{report}"
+    );
+    assert!(
+        number("spread_ns") <= number("bracket_ns") + MOST_DRIFT,
+        "moved apart within a second: {report}"
+    );
+    let offset = report["offset_ns"].as_i64().expect("a number").unsigned_abs();
+    assert!(offset <= MOST_OFFSET, "apart from the start: {report}");
+}
+
+#[test]
+fn two_daemons_stamp_by_it() {
+    USUAL.passed("tunnel");
+}
+
+#[test]
+fn kernel_module_is_the_peer() {
+    USUAL.passed("kernel-peer");
+}
