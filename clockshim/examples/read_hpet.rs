@@ -4,6 +4,7 @@
 //! `cargo run --release --example read_hpet`, as root, on a kernel with `hpet_mmap=1` on its command line.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -33,9 +34,10 @@ fn main() -> ExitCode {
 }
 
 fn report() -> Result<serde_json::Value, OpenError> {
-    let device = HpetMmap::open(&Host::System)?;
+    // Opened once: each opening takes one of the comparators, of which there may be no other.
+    let device = Arc::new(HpetMmap::open(&Host::System)?);
     let capabilities = device.capabilities();
-    let hpet = Timekeeper::open(SourceKind::Hpet)?;
+    let hpet = Timekeeper::custom(device.clone(), Host::System);
     let kernel = Timekeeper::open(SourceKind::Boottime)?;
     let comparison = Comparison::of(&hpet, &kernel);
     let start = kernel.fast();

@@ -66,3 +66,34 @@ fn two_daemons_stamp_by_it() {
 fn kernel_module_is_the_peer() {
     USUAL.passed("kernel-peer");
 }
+
+#[test]
+fn refusals_say_what_is_wrong() {
+    let without_mapping = Machine {
+        kernel_options: "clocksource=hpet hpet_mmap=0 tsc=unstable",
+        ..machine("no-mmap")
+    };
+    let refused = without_mapping.run(&["refused"]);
+    let text = refused.passed("refused");
+    assert!(text.contains("hpet_mmap=1"), "{text}");
+
+    let without_hpet = Machine {
+        comparators: None,
+        kernel_options: "",
+        ..machine("no-hpet")
+    };
+    let refused = without_hpet.run(&["refused"]);
+    let text = refused.passed("refused");
+    assert!(text.contains("there is no /dev/hpet"), "{text}");
+}
+
+#[test]
+fn comparators_are_few_and_given_back() {
+    let one_left = Machine {
+        comparators: Some(3),
+        ..machine("one-left")
+    };
+    let run = one_left.run(&["busy"]);
+    let text = run.passed("busy");
+    assert!(text.contains("/dev/hpet is busy"), "{text}");
+}

@@ -4,6 +4,7 @@
 use std::fs;
 use std::panic::catch_unwind;
 
+use hpetun_tests::command::finish;
 use hpetun_tests::daemon::hpetun;
 use hpetun_tests::pair::secret;
 use hpetun_tests::{Daemon, KeyPair, Namespace, Plan, Program, load, run, wg};
@@ -31,10 +32,11 @@ fn main() {
 
 type Scenario = fn() -> String;
 
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario); 6] = [
     ("kernel-clock", kernel_clock),
     ("read-hpet", read_hpet),
-    ("no-hpet", no_hpet),
+    ("refused", refused),
+    ("busy", busy),
     ("tunnel", tunnel),
     ("kernel-peer", kernel_peer),
 ];
@@ -59,10 +61,22 @@ fn read_hpet() -> String {
 }
 
 /// What a person is told who asks for a clock that cannot be had.
-fn no_hpet() -> String {
+fn refused() -> String {
+    refusal(&Namespace::new())
+}
+
+/// The same, where another daemon has the only comparator; and that it is free again once that daemon has ended.
+fn busy() -> String {
     let namespace = Namespace::new();
-    let daemon = with_hpet().foreground(&namespace, "hpt0");
-    hpetun_tests::command::finish(daemon, "").failure()
+    let holder = with_hpet().start(&namespace);
+    let refused = refusal(&namespace);
+    drop(holder);
+    with_hpet().start(&namespace);
+    refused
+}
+
+fn refusal(namespace: &Namespace) -> String {
+    finish(with_hpet().foreground(namespace, "hpt0"), "").failure()
 }
 
 fn with_hpet() -> Program {
@@ -104,13 +118,14 @@ fn beside_kernel(ours_begins: bool) -> String {
     ours.run("ip addr add 10.0.0.1/24 dev veth1");
     kernel.run("ip addr add 10.0.0.2/24 dev veth2");
     let (our_keys, kernel_keys) = (KeyPair::new(), KeyPair::new());
+    let (our_secret, kernel_secret) = (secret(&our_keys.private), secret(&kernel_keys.private));
     let preshared = secret(&wg::preshared_key());
 
     let daemon = with_hpet().start(&ours);
     daemon.set(&format!(
         "private-key {} listen-port 10000 peer {} preshared-key {} endpoint 10.0.0.2:20000 \
          allowed-ips 192.168.241.2/32,fd00::2/128",
-        secret(&our_keys.private).path().display(),
+        our_secret.path().display(),
         kernel_keys.public,
         preshared.path().display()
     ));
@@ -118,7 +133,7 @@ fn beside_kernel(ours_begins: bool) -> String {
     kernel.run(&format!(
         "wg set wg0 private-key {} listen-port 20000 peer {} preshared-key {} endpoint 10.0.0.1:10000 \
          allowed-ips 192.168.241.1/32,fd00::1/128",
-        secret(&kernel_keys.private).path().display(),
+        kernel_secret.path().display(),
         our_keys.public,
         preshared.path().display()
     ));

@@ -32,8 +32,9 @@ const KERNEL_OPTIONS: &str = "clocksource=hpet hpet_mmap=1 tsc=unstable";
 pub struct Machine {
     /// Files of this machine have names that begin with it.
     pub name: &'static str,
-    /// Whether it has an HPET at all.
-    pub hpet: bool,
+    /// Comparators of its HPET, 3 to 32; none where it has no HPET. The kernel keeps the first two, and every process
+    /// that has `/dev/hpet` open takes one of the others.
+    pub comparators: Option<u8>,
     /// Of the kernel's command line.
     pub kernel_options: &'static str,
     /// The program that carries out the scenarios.
@@ -59,11 +60,11 @@ struct Report {
 }
 
 impl Machine {
-    /// The usual one: an HPET, which the kernel uses and a process may map.
+    /// The usual one: an HPET, which the kernel uses, and a few processes may map.
     pub fn new(name: &'static str, guest: &Path) -> Self {
         Self {
             name,
-            hpet: true,
+            comparators: Some(8),
             kernel_options: KERNEL_OPTIONS,
             guest: guest.to_owned(),
         }
@@ -122,11 +123,19 @@ impl Machine {
         let initramfs = cache.join(format!("{}-initramfs", self.name));
         fs::write(&initramfs, self.initramfs(&kernel))
             .unwrap_or_else(|error| panic!("{}: {error}", initramfs.display()));
-        let hpet = if self.hpet { "on" } else { "off" };
         let mut command = Command::new(which("setpriv"));
         command.args(["--pdeathsig", "KILL", "--"]);
         command.arg(which("qemu-system-x86_64"));
-        command.args(["-machine", &format!("pc,accel=tcg,hpet={hpet}"), "-cpu", "max"]);
+        match self.comparators {
+            Some(comparators) => command.args([
+                "-machine",
+                "pc,accel=tcg,hpet=on",
+                "-global",
+                &format!("hpet.timers={comparators}"),
+            ]),
+            None => command.args(["-machine", "pc,accel=tcg,hpet=off"]),
+        };
+        command.args(["-cpu", "max"]);
         command.args([
             "-smp",
             "2",
