@@ -15,8 +15,6 @@ use clockshim::{BootDuration, BootInstant, Clocksource, Host, OpenError, SourceK
 const SPAN: BootDuration = BootDuration::from_secs(1);
 /// Between two comparisons, so that the machine has something else to do, too.
 const PAUSE: Duration = Duration::from_millis(2);
-/// A reading that took longer, in nanoseconds, was interrupted and tells nothing.
-const LONGEST: u64 = 50_000;
 /// Reads that are timed.
 const READS: u64 = 10_000;
 
@@ -56,34 +54,34 @@ fn report() -> Result<serde_json::Value, OpenError> {
         "vendor_id": format!("{:04x}", capabilities.vendor_id),
         "span_ns": comparison.span.as_nanos(),
         "compared": comparison.compared,
-        "thrown_away": comparison.thrown_away,
-        "offset_ns": comparison.offset,
-        "spread_ns": comparison.spread,
-        "bracket_ns": comparison.bracket,
+        "offset_ns": comparison.offset(),
+        "known_to_ns": comparison.known_to(),
+        "moved_apart_ns": comparison.moved_apart(),
         "read_ns": read_ns,
         "steps_back": steps_back,
     }))
 }
 
-/// One clock beside another. Every stamp of the one is taken between two of the other, so that it is known how well
-/// the difference is known.
-#[derive(Debug, Default)]
+/// One clock beside another. Every stamp of the one is taken between two of the other, which gives bounds of the
+/// difference: tight ones where nothing came between. As long as the difference stays what it is, all bounds overlap.
+#[derive(Debug)]
 struct Comparison {
     compared: u64,
-    /// Readings that were interrupted.
-    thrown_away: u64,
     span: BootDuration,
-    /// Difference at the first comparison, in nanoseconds.
-    offset: i64,
-    /// The largest departure from that offset, in nanoseconds.
-    spread: u64,
-    /// The longest time that a reading took, in nanoseconds: half of it is how wrong `offset` and `spread` may be.
-    bracket: u64,
+    /// The difference is no less than the largest of the lower bounds, in nanoseconds,
+    least: i64,
+    /// and no more than the smallest of the upper ones.
+    most: i64,
 }
 
 impl Comparison {
     fn of(clock: &Timekeeper, reference: &Timekeeper) -> Comparison {
-        let mut comparison = Comparison::default();
+        let mut comparison = Comparison {
+            compared: 0,
+            span: BootDuration::ZERO,
+            least: i64::MIN,
+            most: i64::MAX,
+        };
         let start = reference.fast();
         while comparison.span < SPAN {
             let (before, stamp, after) = (reference.fast(), clock.fast(), reference.fast());
@@ -96,18 +94,24 @@ impl Comparison {
     }
 
     fn add(&mut self, before: BootInstant, stamp: BootInstant, after: BootInstant) {
-        let bracket = after.saturating_since(before).as_nanos();
-        if bracket > LONGEST {
-            self.thrown_away += 1;
-            return;
-        }
-        let middle = before.as_nanos() + bracket / 2;
-        let offset = stamp.as_nanos() as i64 - middle as i64;
-        if self.compared == 0 {
-            self.offset = offset;
-        }
+        let difference = |from: BootInstant| stamp.as_nanos() as i64 - from.as_nanos() as i64;
         self.compared += 1;
-        self.spread = self.spread.max(offset.abs_diff(self.offset));
-        self.bracket = self.bracket.max(bracket);
+        self.least = self.least.max(difference(after));
+        self.most = self.most.min(difference(before));
+    }
+
+    /// How far the clock is ahead of the reference, in nanoseconds.
+    fn offset(&self) -> i64 {
+        self.least.midpoint(self.most)
+    }
+
+    /// Width of what all bounds have in common, in nanoseconds; 0 where they have nothing in common.
+    fn known_to(&self) -> u64 {
+        self.most.saturating_sub(self.least).max(0) as u64
+    }
+
+    /// What the two moved apart for certain, in nanoseconds.
+    fn moved_apart(&self) -> u64 {
+        self.least.saturating_sub(self.most).max(0) as u64
     }
 }

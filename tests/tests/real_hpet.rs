@@ -9,9 +9,12 @@ use std::sync::LazyLock;
 use hpetun_tests::vm::{Machine, Run};
 use serde_json::Value;
 
-/// How far two stamps of the same moment, one of the HPET and one of the kernel, may move apart within a second, beyond
-/// what the time is known by that it took to read them: 5 parts in a million.
+/// How far the time of the HPET and the kernel's may move apart within a second, in nanoseconds, beyond what the
+/// reading of them explains: 5 parts in a million.
 const MOST_DRIFT: u64 = 5_000;
+
+/// How well that must be known, in nanoseconds, for the test to mean something.
+const LEAST_PRECISION: u64 = 50_000;
 
 /// How far apart they may be to begin with, in nanoseconds. The timekeeper sets itself by one reading of the kernel's
 /// clock, which anything may come between on a machine that is emulated.
@@ -45,14 +48,12 @@ fn device_is_read_and_agrees_with_the_kernel() {
     assert_eq!((number("period_fs"), number("width")), (10_000_000, 64));
     assert_eq!(report["vendor_id"], "8086");
     assert_eq!(number("steps_back"), 0);
+    assert!(number("span_ns") >= 1_000_000_000, "{report}");
     assert!(
-        number("span_ns") >= 1_000_000_000 && number("compared") >= 20,
-        "{report}"
+        number("known_to_ns") <= LEAST_PRECISION,
+        "not read well enough: {report}"
     );
-    assert!(
-        number("spread_ns") <= number("bracket_ns") + MOST_DRIFT,
-        "moved apart within a second: {report}"
-    );
+    assert!(number("moved_apart_ns") <= MOST_DRIFT, "moved apart: {report}");
     let offset = report["offset_ns"].as_i64().expect("a number").unsigned_abs();
     assert!(offset <= MOST_OFFSET, "apart from the start: {report}");
 }
@@ -84,7 +85,8 @@ fn refusals_say_what_is_wrong() {
     };
     let refused = without_hpet.run(&["refused"]);
     let text = refused.passed("refused");
-    assert!(text.contains("there is no /dev/hpet"), "{text}");
+    // The kernel has the device file also then.
+    assert!(text.contains("clock `hpet` is not available"), "{text}");
 }
 
 #[test]

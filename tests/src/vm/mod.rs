@@ -15,7 +15,7 @@ use crate::daemon::{binary, target_directory};
 use initramfs::{Initramfs, which};
 use kernel::Kernel;
 
-/// From power-on to power-off. It takes a tenth of that where the machine that it runs on has nothing else to do.
+/// From power-on to power-off. It takes a quarter of that where others keep the machine busy, too.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Modules for tunnels and namespaces; the rest is built in.
