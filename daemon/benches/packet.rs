@@ -19,7 +19,7 @@ const GAP: usize = 32;
 /// A TCP superpacket over IPv4, with timestamps, as iperf3 makes the kernel send it.
 fn superpacket() -> (VnetHeader, Vec<u8>) {
     let length = HEADERS + SEGMENTS * SIZE;
-    let mut packet: Vec<u8> = (0..length).map(|n| (n * 7919 >> 3) as u8).collect();
+    let mut packet: Vec<u8> = (0..length).map(|n| ((n * 7919) >> 3) as u8).collect();
     packet[..10].copy_from_slice(&[0x45, 0, (length >> 8) as u8, length as u8, 0, 1, 0x40, 0, 64, 6]);
     packet[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
     packet[32..34].copy_from_slice(&[0x80, 0x18]);

@@ -14,12 +14,12 @@ fn main() {
     divan::main();
 }
 
-const PREFIXES: usize = 100_000;
 const PEERS: u32 = 1_000;
 const NONE: u32 = u32::MAX;
 
-/// Where the prefixes lie.
+/// Where the prefixes lie, and how many there are.
 const SHAPES: [&str; 3] = ["v4-anywhere", "v4-hosts-in-10/8", "v6-in-2001:db8::/32"];
+const SIZES: [usize; 2] = [1_000, 100_000];
 
 /// Xorshift: the same numbers in every run.
 struct Random(u64);
@@ -33,7 +33,7 @@ impl Random {
     }
 }
 
-fn nets(shape: &str) -> Vec<IpNet> {
+fn nets(shape: &str, count: usize) -> Vec<IpNet> {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let mut net = || match shape {
         "v4-anywhere" => {
@@ -52,7 +52,7 @@ fn nets(shape: &str) -> Vec<IpNet> {
                 .trunc()
         }
     };
-    (0..PREFIXES).map(|_| net()).collect()
+    (0..count).map(|_| net()).collect()
 }
 
 /// Addresses inside the prefixes, in an order of their own.
@@ -100,18 +100,18 @@ fn lookups(bencher: Bencher, addresses: Vec<IpAddr>, get: impl Fn(IpAddr) -> u32
         });
 }
 
-#[divan::bench(args = SHAPES, sample_count = 2000, sample_size = 1)]
-fn lookup_hpetun(bencher: Bencher, shape: &str) {
-    let nets = nets(shape);
+#[divan::bench(args = SHAPES, consts = SIZES, sample_count = 2000, sample_size = 1)]
+fn lookup_hpetun<const SIZE: usize>(bencher: Bencher, shape: &str) {
+    let nets = nets(shape, SIZE);
     let table = table(&nets);
     lookups(bencher, addresses(&nets), |ip| {
         table.get(ip).copied().unwrap_or(NONE)
     });
 }
 
-#[divan::bench(args = SHAPES, sample_count = 2000, sample_size = 1)]
-fn lookup_ip_network_table(bencher: Bencher, shape: &str) {
-    let nets = nets(shape);
+#[divan::bench(args = SHAPES, consts = SIZES, sample_count = 2000, sample_size = 1)]
+fn lookup_ip_network_table<const SIZE: usize>(bencher: Bencher, shape: &str) {
+    let nets = nets(shape, SIZE);
     let mut table = IpNetworkTable::new();
     for (n, net) in nets.iter().enumerate() {
         table.insert(
@@ -124,9 +124,9 @@ fn lookup_ip_network_table(bencher: Bencher, shape: &str) {
     });
 }
 
-#[divan::bench(args = SHAPES, sample_count = 2000, sample_size = 1)]
-fn lookup_prefix_trie(bencher: Bencher, shape: &str) {
-    let nets = nets(shape);
+#[divan::bench(args = SHAPES, consts = SIZES, sample_count = 2000, sample_size = 1)]
+fn lookup_prefix_trie<const SIZE: usize>(bencher: Bencher, shape: &str) {
+    let nets = nets(shape, SIZE);
     let mut v4 = PrefixMap::<Ipv4Net, u32>::new();
     let mut v6 = PrefixMap::<Ipv6Net, u32>::new();
     for (n, net) in nets.iter().enumerate() {
@@ -146,19 +146,19 @@ fn lookup_prefix_trie(bencher: Bencher, shape: &str) {
 
 #[divan::bench(args = SHAPES, sample_count = 5, sample_size = 1)]
 fn load(bencher: Bencher, shape: &str) {
-    let nets = nets(shape);
+    let nets = nets(shape, 100_000);
     bencher.bench_local(|| table(&nets));
 }
 
 #[divan::bench(args = SHAPES, sample_count = 5, sample_size = 1)]
 fn list_every_peer(bencher: Bencher, shape: &str) {
-    let table = table(&nets(shape));
+    let table = table(&nets(shape, 100_000));
     bencher.bench_local(|| (0..PEERS).map(|peer| table.nets_of(&peer).len()).sum::<usize>());
 }
 
 #[divan::bench(args = SHAPES, sample_count = 5, sample_size = 1)]
 fn remove_every_peer(bencher: Bencher, shape: &str) {
-    let nets = nets(shape);
+    let nets = nets(shape, 100_000);
     bencher
         .with_inputs(|| table(&nets))
         .bench_local_values(|mut table| {

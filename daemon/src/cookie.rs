@@ -88,7 +88,9 @@ impl CookieChecker {
 
     /// Proves, to whoever shows it, that it receives at this address and port.
     fn cookie(&mut self, now: BootInstant, from: SocketAddr) -> [u8; MAC_LEN] {
-        let fresh = self.secret_birth.is_some_and(|birth| now.saturating_since(birth) < COOKIE_SECRET_MAX_AGE);
+        let fresh = self
+            .secret_birth
+            .is_some_and(|birth| now.saturating_since(birth) < COOKIE_SECRET_MAX_AGE);
         if !fresh {
             self.secret = rand::random();
             self.secret_birth = Some(now);
@@ -103,7 +105,13 @@ impl CookieChecker {
     fn reply(&self, receiver: u32, cookie: &[u8; MAC_LEN], mac1: &[u8]) -> [u8; COOKIE_REPLY_LEN] {
         let nonce: [u8; NONCE_LEN] = rand::random();
         let sealed = XChaCha20Poly1305::new(&self.cookie_key.into())
-            .encrypt(&nonce.into(), Payload { msg: cookie, aad: mac1 })
+            .encrypt(
+                &nonce.into(),
+                Payload {
+                    msg: cookie,
+                    aad: mac1,
+                },
+            )
             .expect("sixteen bytes are never too long");
         let mut reply = [0; COOKIE_REPLY_LEN];
         reply[0] = 3;
@@ -146,12 +154,16 @@ impl Limiter {
         let from = site(from);
         if !self.buckets.contains_key(&from) && self.buckets.len() >= MAX_ADDRESSES {
             // A bucket that is full again is as good as none.
-            self.buckets.retain(|_, bucket| now.saturating_since(bucket.last).as_nanos() < TOKEN_MAX);
+            self.buckets
+                .retain(|_, bucket| now.saturating_since(bucket.last).as_nanos() < TOKEN_MAX);
             if self.buckets.len() >= MAX_ADDRESSES {
                 return false;
             }
         }
-        let bucket = self.buckets.entry(from).or_insert(Bucket { last: now, tokens: TOKEN_MAX });
+        let bucket = self.buckets.entry(from).or_insert(Bucket {
+            last: now,
+            tokens: TOKEN_MAX,
+        });
         let gained = now.saturating_since(bucket.last).as_nanos();
         bucket.tokens = bucket.tokens.saturating_add(gained).min(TOKEN_MAX);
         bucket.last = now;
@@ -187,7 +199,10 @@ mod tests {
         let mut limiter = Limiter::default();
         let ip = "192.0.2.1".parse().unwrap();
         assert_eq!((0..10).filter(|_| limiter.allow(at(1), ip)).count(), 5);
-        assert!(limiter.allow(at(1), "192.0.2.2".parse().unwrap()), "another address has its own");
+        assert!(
+            limiter.allow(at(1), "192.0.2.2".parse().unwrap()),
+            "another address has its own"
+        );
         assert!(limiter.allow(at(1) + BootDuration::from_millis(50), ip));
         assert!(!limiter.allow(at(1) + BootDuration::from_millis(51), ip));
     }

@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clockshim::{BootDuration, BootInstant};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tracing::{debug, info, warn};
 
 use crate::cookie::{CookieChecker, Verdict};
@@ -52,6 +53,8 @@ enum Job {
 pub struct Desk {
     arrivals: Sender<Job>,
     requests: Sender<Job>,
+    /// A tick is asked for already.
+    ticking: Arc<AtomicBool>,
 }
 
 impl Desk {
@@ -62,16 +65,17 @@ impl Desk {
 
     /// Once for each peer at a time, so that this queue is as long as there are peers at most.
     pub fn attend(&self, peer: &Arc<Peer>) {
-        if peer.enqueue()
-            && let Err(TrySendError::Disconnected(_) | TrySendError::Full(_)) =
-                self.requests.try_send(Job::Attend(peer.clone()))
-        {
+        if peer.enqueue() && self.requests.try_send(Job::Attend(peer.clone())).is_err() {
             peer.dequeued();
         }
     }
 
+    /// Asks for the timers to be looked at now, and wakes the thread.
     pub fn tick(&self) {
-        let _ = self.requests.try_send(Job::Tick);
+        if !self.ticking.swap(true, Ordering::AcqRel) {
+            // An error means that the thread has ended.
+            let _ = self.requests.try_send(Job::Tick);
+        }
     }
 }
 
@@ -80,12 +84,26 @@ impl Desk {
 pub struct Tray {
     arrivals: Receiver<Job>,
     requests: Receiver<Job>,
+    ticking: Arc<AtomicBool>,
 }
 
 pub fn queue() -> (Desk, Tray) {
     let (arrivals, arrivals_in) = crossbeam_channel::bounded(QUEUE_LEN);
     let (requests, requests_in) = crossbeam_channel::unbounded();
-    (Desk { arrivals, requests }, Tray { arrivals: arrivals_in, requests: requests_in })
+    let ticking = Arc::new(AtomicBool::new(false));
+    let tray = Tray {
+        arrivals: arrivals_in,
+        requests: requests_in,
+        ticking: ticking.clone(),
+    };
+    (
+        Desk {
+            arrivals,
+            requests,
+            ticking,
+        },
+        tray,
+    )
 }
 
 pub struct Handshakes {
@@ -129,7 +147,10 @@ impl Handshakes {
             match self.next_job() {
                 Ok(Job::Arrival(arrival)) => self.arrived(arrival),
                 Ok(Job::Attend(peer)) => self.attend(&peer),
-                Ok(Job::Tick) => self.next_tick = BootInstant::default(),
+                Ok(Job::Tick) => {
+                    self.tray.ticking.store(false, Ordering::Release);
+                    self.next_tick = BootInstant::default();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -170,7 +191,9 @@ impl Handshakes {
                 let key = identity.initiator_of(&arrival.message)?;
                 let peer = self.device.peer(&key).ok_or(DropReason::HandshakeUnknownPeer)?;
                 self.converse(now, &peer, arrival, |tunnel, _, out| {
-                    tunnel.take_initiation(now, &arrival.message, out).map(|()| Event::Nothing)
+                    tunnel
+                        .take_initiation(now, &arrival.message, out)
+                        .map(|()| Event::Nothing)
                 })
             }
             Kind::Response => {
@@ -182,7 +205,9 @@ impl Handshakes {
             }
             Kind::CookieReply => {
                 // Not authentic enough to roam on.
-                self.addressee(arrival)?.tunnel().take_cookie_reply(now, &arrival.message)
+                self.addressee(arrival)?
+                    .tunnel()
+                    .take_cookie_reply(now, &arrival.message)
             }
             Kind::Data => Err(DropReason::Malformed),
         }
@@ -193,7 +218,11 @@ impl Handshakes {
         let under_load = self.under_load(now.boot);
         let checker = match &mut self.checker {
             Some((of, checker)) if Arc::ptr_eq(of, identity) => checker,
-            other => &mut other.insert((identity.clone(), CookieChecker::new(&identity.public_key()))).1,
+            other => {
+                &mut other
+                    .insert((identity.clone(), CookieChecker::new(&identity.public_key())))
+                    .1
+            }
         };
         match checker.check(now.boot, &arrival.message, arrival.from, under_load) {
             Verdict::Accept => Ok(()),
@@ -287,10 +316,18 @@ impl Handshakes {
             return;
         }
         if let Event::GaveUp { dropped } = event {
-            self.device.drops.add(DropReason::TxHandshakeFailed, dropped as u64);
+            self.device
+                .drops
+                .add(DropReason::TxHandshakeFailed, dropped as u64);
         }
-        let Some(suppressed) = self.acquaintances.check(now.boot) else { return };
-        let endpoint = peer.tunnel().endpoint.map(|endpoint| endpoint.addr.to_string()).unwrap_or_default();
+        let Some(suppressed) = self.acquaintances.check(now.boot) else {
+            return;
+        };
+        let endpoint = peer
+            .tunnel()
+            .endpoint
+            .map(|endpoint| endpoint.addr.to_string())
+            .unwrap_or_default();
         let peer = peer.public_key.short();
         match event {
             Event::HandshakeComplete => {

@@ -28,17 +28,15 @@ impl IndexTable {
             }
         };
         peers.insert(prefix, peer);
-        Prefix { table: self.clone(), prefix }
+        Prefix {
+            table: self.clone(),
+            prefix,
+        }
     }
 
     /// The peer that an index on the wire belongs to.
     pub fn peer(&self, index: u32) -> Option<Arc<Peer>> {
         self.peers.read().get(&prefix_of(index))?.upgrade()
-    }
-
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.peers.read().len()
     }
 }
 

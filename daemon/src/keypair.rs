@@ -20,7 +20,13 @@ pub struct Keypair {
 
 impl Keypair {
     pub fn new(local: u32, remote: u32, birth: BootInstant, initiator: bool) -> Self {
-        Self { local, remote, birth, initiator, sent: 0 }
+        Self {
+            local,
+            remote,
+            birth,
+            initiator,
+            sent: 0,
+        }
     }
 
     pub fn age(&self, now: BootInstant) -> BootDuration {
@@ -52,7 +58,10 @@ impl Keypairs {
     }
 
     pub fn by_local(&self, index: u32) -> Option<&Keypair> {
-        self.all().into_iter().flatten().find(|keypair| keypair.local == index)
+        self.all()
+            .into_iter()
+            .flatten()
+            .find(|keypair| keypair.local == index)
     }
 
     fn all(&self) -> [Option<&Keypair>; 4] {

@@ -8,9 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -49,7 +47,10 @@ impl LinkWatch {
         let mut events = Socket::new(NETLINK_ROUTE)?;
         events.bind(&SocketAddr::new(0, LINK_GROUP))?;
         events.set_non_blocking(true)?;
-        Ok(Self { events, namespace: inode })
+        Ok(Self {
+            events,
+            namespace: inode,
+        })
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {
@@ -77,14 +78,19 @@ impl LinkWatch {
 pub fn state(name: &str) -> io::Result<LinkState> {
     let answer = ask(RouteNetlinkMessage::GetLink(named(name)))?;
     let RouteNetlinkMessage::NewLink(link) = answer else {
-        return Err(io::Error::other("route netlink gave another answer than asked for"));
+        return Err(io::Error::other(
+            "route netlink gave another answer than asked for",
+        ));
     };
     let mtu = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Mtu(mtu) => Some(*mtu),
         _ => None,
     });
     let up = link.header.flags.contains(LinkFlags::Up);
-    Ok(LinkState { up, mtu: mtu.ok_or_else(|| io::Error::other("the interface has no MTU"))? })
+    Ok(LinkState {
+        up,
+        mtu: mtu.ok_or_else(|| io::Error::other("the interface has no MTU"))?,
+    })
 }
 
 pub fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
@@ -112,11 +118,13 @@ fn named(name: &str) -> LinkMessage {
 fn change(name: &str, attribute: LinkAttribute) -> io::Result<()> {
     let mut link = named(name);
     link.attributes.push(attribute);
-    ask(RouteNetlinkMessage::SetLink(link)).map(|_| ()).or_else(|error| match error.raw_os_error() {
-        // An acknowledgement is an error of 0.
-        Some(0) => Ok(()),
-        _ => Err(error),
-    })
+    ask(RouteNetlinkMessage::SetLink(link))
+        .map(|_| ())
+        .or_else(|error| match error.raw_os_error() {
+            // An acknowledgement is an error of 0.
+            Some(0) => Ok(()),
+            _ => Err(error),
+        })
 }
 
 /// One request and its one answer.
@@ -154,7 +162,10 @@ mod tests {
         for mtu in [576, 1280, 1420, 8920, 34_736, 65_000] {
             let size = superpacket_size(mtu) as usize;
             let segments = (size - 52).div_ceil(mtu - 52);
-            assert!(segments * (padded_len(mtu, mtu) + DATA_OVERHEAD) <= MAX_DATAGRAM || segments == 1, "{mtu}");
+            assert!(
+                segments * (padded_len(mtu, mtu) + DATA_OVERHEAD) <= MAX_DATAGRAM || segments == 1,
+                "{mtu}"
+            );
             assert!(size >= mtu, "{mtu}");
         }
     }

@@ -76,7 +76,9 @@ pub struct Drops {
 
 impl Default for Drops {
     fn default() -> Self {
-        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Self {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use clockshim::BootInstant;
 use mock_instant::MockClock;
 
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
-use crate::metrics::DropReason;
 use crate::message::{DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
+use crate::metrics::DropReason;
 
 /// Sessions in one `Tunn`'s ring. The slot is the low bits of the session's index.
 pub const RING: u32 = 8;
@@ -43,7 +43,11 @@ impl Identity {
         let private = x25519::StaticSecret::from(*key.as_bytes());
         let public = x25519::PublicKey::from(&private);
         let limiter = std::sync::Arc::new(RateLimiter::new(&public, u64::MAX));
-        Self { private, public, limiter }
+        Self {
+            private,
+            public,
+            limiter,
+        }
     }
 
     pub fn public_key(&self) -> PublicKey {
@@ -78,11 +82,12 @@ impl From<WireGuardError> for NoiseError {
         use WireGuardError as E;
         match error {
             E::InvalidMac | E::InvalidAeadTag | E::WrongKey => Self::Forged,
-            E::InvalidCounter
-            | E::DuplicateCounter
-            | E::WrongTai64nTimestamp
-            | E::InvalidTai64nTimestamp => Self::Replayed,
-            E::NoCurrentSession | E::WrongIndex | E::UnexpectedPacket | E::ConnectionExpired => Self::Unexpected,
+            E::InvalidCounter | E::DuplicateCounter | E::WrongTai64nTimestamp | E::InvalidTai64nTimestamp => {
+                Self::Replayed
+            }
+            E::NoCurrentSession | E::WrongIndex | E::UnexpectedPacket | E::ConnectionExpired => {
+                Self::Unexpected
+            }
             _ => Self::Malformed,
         }
     }
@@ -104,7 +109,10 @@ impl From<NoiseError> for DropReason {
 pub enum Opened {
     Keepalive,
     /// An IP packet: its length by its own header, and its source.
-    Packet { len: usize, source: IpAddr },
+    Packet {
+        len: usize,
+        source: IpAddr,
+    },
     /// Authentic, but not an IP packet that fits its own header.
     NotIp,
 }
@@ -192,11 +200,7 @@ impl Noise {
     }
 
     /// Takes the response to one of our last two initiations; gives the keepalive that confirms the session.
-    pub fn complete(
-        &mut self,
-        now: BootInstant,
-        response: &[u8],
-    ) -> Result<[u8; DATA_OVERHEAD], NoiseError> {
+    pub fn complete(&mut self, now: BootInstant, response: &[u8]) -> Result<[u8; DATA_OVERHEAD], NoiseError> {
         self.set_clock(now);
         let mut keepalive = [0; DATA_OVERHEAD];
         match self.tunn.decapsulate(None, response, &mut keepalive) {

@@ -59,13 +59,22 @@ pub struct NoiseSet {
 
 impl NoiseSet {
     pub fn new(indices: Arc<IndexTable>, owner: Weak<Peer>) -> Self {
-        Self { indices, owner, machines: Vec::new(), responder: None, attempt: None }
+        Self {
+            indices,
+            owner,
+            machines: Vec::new(),
+            responder: None,
+            attempt: None,
+        }
     }
 
     /// The machine that an index of ours belongs to.
     pub fn of(&mut self, index: u32) -> Option<&mut Noise> {
         let prefix = prefix_of(index);
-        self.machines.iter_mut().find(|machine| machine.prefix.get() == prefix).map(|machine| &mut machine.noise)
+        self.machines
+            .iter_mut()
+            .find(|machine| machine.prefix.get() == prefix)
+            .map(|machine| &mut machine.noise)
     }
 
     /// Answers an initiation. Its sender index, in the response, is the new session's.
@@ -78,12 +87,19 @@ impl NoiseSet {
         initiation: &[u8],
     ) -> Result<[u8; RESPONSE_LEN], DropReason> {
         // Two slots stay for the current and the previous session.
-        if self.responder.as_ref().is_none_or(|responder| responder.answered >= RING - 2) {
+        if self
+            .responder
+            .as_ref()
+            .is_none_or(|responder| responder.answered >= RING - 2)
+        {
             self.renew_responder(identity, peer, preshared_key, now);
         }
         let responder = self.responder.as_mut().ok_or(DropReason::HandshakeUnexpected)?;
         let prefix = responder.prefix;
-        let machine = self.machines.iter_mut().find(|machine| machine.prefix.get() == prefix);
+        let machine = self
+            .machines
+            .iter_mut()
+            .find(|machine| machine.prefix.get() == prefix);
         let noise = &mut machine.ok_or(DropReason::HandshakeUnexpected)?.noise;
         noise.age(now.boot);
         let response = noise.respond(now.boot, initiation)?;
@@ -116,7 +132,11 @@ impl NoiseSet {
             // response, and the session in it stays unused.
             let _ = noise.respond(now.boot, initiation);
         }
-        self.responder = Some(Responder { prefix, last_accepted, answered: 0 });
+        self.responder = Some(Responder {
+            prefix,
+            last_accepted,
+            answered: 0,
+        });
     }
 
     /// Our next initiation: of a new attempt, or again in the one that is in flight.
@@ -134,8 +154,12 @@ impl NoiseSet {
             self.end_attempt();
             self.keep_only(in_use);
             let (prefix, _) = self.add(identity, peer, preshared_key, now);
-            self.attempt =
-                Some(Attempt { prefix, started: now.boot, last_index: 0, established: false });
+            self.attempt = Some(Attempt {
+                prefix,
+                started: now.boot,
+                last_index: 0,
+                established: false,
+            });
         }
         let prefix = self.attempt.as_ref()?.prefix;
         let initiation = self.of(prefix << 8)?.initiate(now.boot).ok()?;
@@ -210,7 +234,7 @@ impl NoiseSet {
     }
 
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub fn machines(&self) -> usize {
         self.machines.len()
     }
 

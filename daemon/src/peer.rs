@@ -38,7 +38,10 @@ impl Peer {
 
     /// Locks the tunnel; publishes its next deadline when the lock is given back.
     pub fn tunnel(&self) -> TunnelGuard<'_> {
-        TunnelGuard { peer: self, tunnel: self.tunnel.lock() }
+        TunnelGuard {
+            peer: self,
+            tunnel: self.tunnel.lock(),
+        }
     }
 
     pub fn is_due(&self, now: BootInstant) -> bool {

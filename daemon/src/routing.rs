@@ -7,11 +7,14 @@
 //! set of its prefixes, so that all that concerns one peer (list it, remove it) costs what that peer holds and not
 //! what the table holds.
 //!
-//! Why a trie of our own: the crates at hand keep no list by value, so removing one peer of a thousand walks the whole
-//! table, and `benches/routing.rs` measured them slower at the lookup as well (100,000 prefixes, random addresses
-//! inside them, 2 GHz Xeon; the bench tells them for another machine). `ip_network_table`, on which boringtun builds,
-//! has `unsafe` and no upkeep since 2020; `prefix-trie` is well kept and is what this would use at a tenth of the size.
+//! Why a trie of our own: `prefix-trie` and `ip_network_table` keep no prefixes by holder, so that removing one peer of
+//! a thousand would walk the whole table; and `benches/routing.rs` finds ours faster. Nanoseconds a lookup of random
+//! addresses inside 100,000 prefixes, each waiting for the one before, best of many rounds on a 2 GHz Xeon (IPv4 of 12 to
+//! 32 bits; IPv4 hosts in 10.0.0.0/8; IPv6 of 40 to 128 bits in one /32): this table 81, 103, 137; `prefix-trie` 0.10
+//! 114, 157, 429; `ip_network_table` 0.2, which boringtun uses, 172, 189, 647. With 1,000 prefixes: 40, 40, 51. Cache
+//! misses are what is left. 130,000 prefixes take 7 to 13 MB.
 
+mod address;
 mod blocks;
 mod front;
 mod trie;

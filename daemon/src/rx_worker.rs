@@ -52,6 +52,8 @@ pub struct RxWorker {
     device: Arc<Shared>,
     metrics: Arc<WorkerMetrics>,
     index: usize,
+    /// Family of sockets that goes first.
+    family: usize,
     arena: Box<[u8]>,
     receives: Vec<(Received, BootInstant)>,
     datagrams: Vec<Datagram>,
@@ -71,9 +73,13 @@ impl RxWorker {
     pub fn new(device: Arc<Shared>, index: usize) -> Self {
         Self {
             metrics: device.rx_metrics[index].clone(),
-            coalescer: Coalescer::new(Offloads { tcp: device.tun.offload().tcp, udp: device.tun.offload().udp }),
+            coalescer: Coalescer::new(Offloads {
+                tcp: device.tun.offload().tcp,
+                udp: device.tun.offload().udp,
+            }),
             device,
             index,
+            family: 0,
             arena: vec![0; ARENA_BYTES].into(),
             receives: Vec::with_capacity(MAX_RECEIVES),
             datagrams: Vec::with_capacity(MAX_RECEIVES),
@@ -112,7 +118,12 @@ impl RxWorker {
         self.receives.clear();
         self.datagrams.clear();
         let mut used = 0;
-        for fd in sockets.into_iter().flatten() {
+        // In turn, so that a flood in one family does not keep the other waiting.
+        self.family ^= 1;
+        for fd in [sockets[self.family], sockets[self.family ^ 1]]
+            .into_iter()
+            .flatten()
+        {
             while self.receives.len() < MAX_RECEIVES && self.arena.len() - used >= MAX_RECEIVE {
                 let received = match sys::receive(fd, &mut self.arena[used..used + MAX_RECEIVE]) {
                     Ok(received) => received,
@@ -139,9 +150,9 @@ impl RxWorker {
     /// No receive error ends the worker: most are about one datagram or one peer. True where it may repeat at once.
     fn hurts(&self, error: &io::Error) -> bool {
         match error.raw_os_error() {
-            Some(libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EMSGSIZE) => {
-                false
-            }
+            Some(
+                libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EMSGSIZE,
+            ) => false,
             _ => {
                 let _ = poll::readable([Some(self.device.stop_waker().as_fd())], ERROR_PAUSE_MS);
                 true
@@ -165,8 +176,12 @@ impl RxWorker {
                     receive,
                 }),
                 Some(kind) => {
-                    let arrival =
-                        Arrival { message: datagram.into(), kind, from: received.from, local: received.local };
+                    let arrival = Arrival {
+                        message: datagram.into(),
+                        kind,
+                        from: received.from,
+                        local: received.local,
+                    };
                     if !self.device.desk.arrive(arrival) {
                         self.device.drops.add(DropReason::HandshakeQueueFull, 1);
                     }
@@ -196,7 +211,10 @@ impl RxWorker {
                     .count();
             match self.device.indices.peer(first.receiver_index) {
                 Some(peer) => self.open(from..to, peer, &mut opened),
-                None => self.device.drops.add(DropReason::UnknownIndex, (to - from) as u64),
+                None => self
+                    .device
+                    .drops
+                    .add(DropReason::UnknownIndex, (to - from) as u64),
             }
             from = to;
         }
@@ -233,7 +251,12 @@ impl RxWorker {
                     payload = true;
                     if packet::inner_length(&room[..len]).is_ok_and(|inner| inner == len) {
                         let peer = self.peers.len();
-                        self.packets.push(Packet { range: *used..*used + len, source, peer, ingress });
+                        self.packets.push(Packet {
+                            range: *used..*used + len,
+                            source,
+                            peer,
+                            ingress,
+                        });
                         *used += message.len() - DATA_OVERHEAD;
                     } else {
                         device.drops.add(DropReason::RxMalformed, 1);
@@ -257,7 +280,9 @@ impl RxWorker {
     /// Keeps the packets whose source routes back to the very peer that sent them, over all peers' allowed IPs.
     fn check_sources(&mut self) {
         if !self.device.is_up() {
-            self.device.drops.add(DropReason::InterfaceDown, self.packets.len() as u64);
+            self.device
+                .drops
+                .add(DropReason::InterfaceDown, self.packets.len() as u64);
             return self.packets.clear();
         }
         let routing = self.device.routing.read();

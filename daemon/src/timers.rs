@@ -97,7 +97,8 @@ impl Timers {
 
     /// Whether an initiation may go out: one in `REKEY_TIMEOUT` at most.
     pub fn may_initiate(&self, now: BootInstant) -> bool {
-        self.last_handshake_sent.is_none_or(|sent| now.saturating_since(sent) >= REKEY_TIMEOUT)
+        self.last_handshake_sent
+            .is_none_or(|sent| now.saturating_since(sent) >= REKEY_TIMEOUT)
     }
 
     pub fn initiation_sent(&mut self, now: BootInstant, kind: Initiate) {
@@ -129,7 +130,8 @@ impl Timers {
 
     /// A packet with a payload went out.
     pub fn data_sent(&mut self, now: BootInstant) {
-        self.new_handshake.get_or_insert_with(|| now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter());
+        self.new_handshake
+            .get_or_insert_with(|| now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter());
     }
 
     /// A packet with a payload came in.
@@ -167,7 +169,10 @@ impl Timers {
 
     /// The interface went down or the key changed: nothing is pending any more. The setting stays.
     pub fn clear(&mut self) {
-        *self = Self { keepalive_interval: self.keepalive_interval, ..Self::default() };
+        *self = Self {
+            keepalive_interval: self.keepalive_interval,
+            ..Self::default()
+        };
     }
 
     fn arm_persistent(&mut self, now: BootInstant) {

@@ -54,7 +54,9 @@ pub enum Event {
     /// A session is confirmed from both sides.
     HandshakeComplete,
     /// No answer for `REKEY_ATTEMPT_TIME`; so many waiting packets were dropped.
-    GaveUp { dropped: usize },
+    GaveUp {
+        dropped: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -114,7 +116,8 @@ impl Tunnel {
         self.preshared_key = key;
         self.noises.end_attempt();
         if let Some(identity) = self.identity.clone() {
-            self.noises.renew_responder(&identity, &self.peer, self.preshared_key.as_ref(), now);
+            self.noises
+                .renew_responder(&identity, &self.peer, self.preshared_key.as_ref(), now);
         }
         self.prune();
     }
@@ -175,7 +178,12 @@ impl Tunnel {
     // Control path: handshakes and timers.
 
     /// Takes an initiation whose sender is known to be this peer; sends the response.
-    pub fn take_initiation(&mut self, now: Now, initiation: &[u8], out: &mut Outbox) -> Result<(), DropReason> {
+    pub fn take_initiation(
+        &mut self,
+        now: Now,
+        initiation: &[u8],
+        out: &mut Outbox,
+    ) -> Result<(), DropReason> {
         let identity = self.identity.clone().ok_or(DropReason::HandshakeUnexpected)?;
         if self
             .last_initiation_consumed
@@ -183,8 +191,13 @@ impl Tunnel {
         {
             return Err(DropReason::HandshakeFlood);
         }
-        let response =
-            self.noises.respond(&identity, &self.peer, self.preshared_key.as_ref(), now, initiation)?;
+        let response = self.noises.respond(
+            &identity,
+            &self.peer,
+            self.preshared_key.as_ref(),
+            now,
+            initiation,
+        )?;
         self.last_initiation_consumed = Some(now.boot);
         self.keypairs.offer(Keypair::new(
             message::sender_index(&response),
@@ -212,7 +225,12 @@ impl Tunnel {
     ) -> Result<Event, DropReason> {
         let index = message::receiver_index(response, Kind::Response);
         let keepalive = self.noises.complete(now.boot, index, response)?;
-        self.keypairs.establish(Keypair::new(index, message::sender_index(response), now.boot, true));
+        self.keypairs.establish(Keypair::new(
+            index,
+            message::sender_index(response),
+            now.boot,
+            true,
+        ));
         self.prune();
         self.traffic.rx_bytes += response.len() as u64;
         self.traffic.last_handshake = Some(now.wall);
@@ -243,7 +261,11 @@ impl Tunnel {
         if std::mem::take(&mut self.wants_handshake) {
             self.initiate(now, Initiate::Fresh, out);
         }
-        if std::mem::take(&mut self.confirmed) { Event::HandshakeComplete } else { Event::Nothing }
+        if std::mem::take(&mut self.confirmed) {
+            Event::HandshakeComplete
+        } else {
+            Event::Nothing
+        }
     }
 
     /// Does what the timers have due.
@@ -253,7 +275,9 @@ impl Tunnel {
         if due.give_up {
             self.noises.end_attempt();
             self.prune();
-            event = Event::GaveUp { dropped: self.drop_staged() };
+            event = Event::GaveUp {
+                dropped: self.drop_staged(),
+            };
         }
         if due.wipe_keys {
             self.keypairs = Keypairs::default();
@@ -280,13 +304,18 @@ impl Tunnel {
         if kind == Initiate::Fresh {
             self.timers.wanted_again();
         }
-        let Some(identity) = self.identity.clone() else { return };
+        let Some(identity) = self.identity.clone() else {
+            return;
+        };
         if self.endpoint.is_none() || !self.timers.may_initiate(now.boot) {
             return;
         }
         // Timestamps must grow, whatever the wall clock does.
         self.last_wall = now.wall.max(self.last_wall + Duration::from_millis(1));
-        let now = Now { wall: self.last_wall, ..now };
+        let now = Now {
+            wall: self.last_wall,
+            ..now
+        };
         let initiation = self.noises.initiate(
             &identity,
             &self.peer,
@@ -346,13 +375,20 @@ impl Tunnel {
 
     /// Whether there is a key to send with at `now`.
     pub fn can_send(&self, now: BootInstant) -> bool {
-        self.keypairs.current.as_ref().is_some_and(|keypair| keypair.usable(now))
+        self.keypairs
+            .current
+            .as_ref()
+            .is_some_and(|keypair| keypair.usable(now))
     }
 
     /// Seals one padded packet (empty: a keepalive), checking the key's age against the packet's own stamp. `None`
     /// where there is no key, or it is past its age or its messages: the packet must wait for a handshake.
     pub fn seal(&mut self, stamp: BootInstant, plaintext: &[u8], out: &mut [u8]) -> Option<usize> {
-        let keypair = self.keypairs.current.as_mut().filter(|keypair| keypair.usable(stamp))?;
+        let keypair = self
+            .keypairs
+            .current
+            .as_mut()
+            .filter(|keypair| keypair.usable(stamp))?;
         let len = self.noises.of(keypair.local)?.seal(plaintext, out)?;
         debug_assert_eq!(message::receiver_index(&out[..len], Kind::Data), keypair.remote);
         keypair.sent += 1;
@@ -369,7 +405,9 @@ impl Tunnel {
     }
 
     fn keep_key_fresh_on_send(&mut self, now: BootInstant) {
-        let Some(keypair) = &self.keypairs.current else { return };
+        let Some(keypair) = &self.keypairs.current else {
+            return;
+        };
         let old = keypair.initiator && keypair.age(now) >= REKEY_AFTER_TIME;
         if (old || keypair.sent > REKEY_AFTER_MESSAGES) && self.timers.may_initiate(now) {
             self.wants_handshake = true;
@@ -388,7 +426,12 @@ impl Tunnel {
     }
 
     /// Opens one data message into `out`, which needs room for the whole message.
-    pub fn open(&mut self, stamp: BootInstant, datagram: &[u8], out: &mut [u8]) -> Result<Received, DropReason> {
+    pub fn open(
+        &mut self,
+        stamp: BootInstant,
+        datagram: &[u8],
+        out: &mut [u8],
+    ) -> Result<Received, DropReason> {
         let index = message::receiver_index(datagram, Kind::Data);
         let keypair = self.keypairs.by_local(index).ok_or(DropReason::UnknownIndex)?;
         if keypair.age(stamp) >= REJECT_AFTER_TIME {
@@ -410,7 +453,9 @@ impl Tunnel {
     /// Where both sides initiate at once, both must keep the same one of the two keypairs: the one whose initiator
     /// has the greater public key. Else each could take itself for the responder, and nobody would rekey.
     fn prefer_own(&self) -> bool {
-        self.identity.as_ref().is_some_and(|identity| identity.public_key() > self.peer)
+        self.identity
+            .as_ref()
+            .is_some_and(|identity| identity.public_key() > self.peer)
     }
 
     /// After a batch was opened. True where the handshake thread must [`Tunnel::attend`] to this peer.

@@ -62,7 +62,7 @@ impl TxWorker {
             arena: vec![0; ARENA_BYTES].into(),
             reads: Vec::with_capacity(MAX_READS),
             scratch: vec![0; SCRATCH_BYTES].into(),
-            outgoing: Outgoing::new(),
+            outgoing: Outgoing::default(),
         }
     }
 
@@ -82,7 +82,9 @@ impl TxWorker {
                 match self.read_batch(queue) {
                     Ok(0) => break,
                     Ok(_) => self.carry_batch(),
-                    Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return device.interface_gone(),
+                    Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+                        return device.interface_gone();
+                    }
                     Err(error) => return device.worker_failed(self.metrics.name(), &error),
                 }
             }
@@ -110,7 +112,13 @@ impl TxWorker {
             } else {
                 (VnetHeader::default(), used)
             };
-            self.reads.push(Read { packet: start..used + len, header, ingress, peer: None, sealed: 0 });
+            self.reads.push(Read {
+                packet: start..used + len,
+                header,
+                ingress,
+                peer: None,
+                sealed: 0,
+            });
             used += len;
             if len > LARGE_READ {
                 break;
@@ -184,7 +192,9 @@ impl TxWorker {
                         device.drops.add(DropReason::TxSendError, outcome.lost);
                     });
                 }
-                let Some(room) = self.outgoing.room(padded + DATA_OVERHEAD) else { break };
+                let Some(room) = self.outgoing.room(padded + DATA_OVERHEAD) else {
+                    break;
+                };
                 match tunnel.seal(stamp, &self.scratch[..padded], room) {
                     Some(message) => {
                         self.outgoing.push(&endpoint, tag, message);
@@ -220,7 +230,11 @@ impl TxWorker {
             }
             if outcome.lost > 0 {
                 let busy = outcome.failure == Some(SendFailure::Busy);
-                let reason = if busy { DropReason::TxBusy } else { DropReason::TxSendError };
+                let reason = if busy {
+                    DropReason::TxBusy
+                } else {
+                    DropReason::TxSendError
+                };
                 device.drops.add(reason, outcome.lost);
                 if let Some(SendFailure::Refused(errno)) = outcome.failure {
                     device.note_send_error(errno);
@@ -241,4 +255,3 @@ impl TxWorker {
         self.metrics.batch(packets);
     }
 }
-

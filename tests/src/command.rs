@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::wait::poll;
 
 /// No command of a scenario takes longer, not even iperf3 on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -99,16 +100,9 @@ pub fn finish(mut command: Command, input: &str) -> Output {
 
 /// `None` where the child still runs at the limit.
 pub fn end_of(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("a child of ours can be waited for") {
-            return Some(status);
-        }
-        if start.elapsed() > limit {
-            return None;
-        }
-        sleep(Duration::from_millis(3));
-    }
+    poll(limit, || {
+        child.try_wait().expect("a child of ours can be waited for")
+    })
 }
 
 fn shown(command: &Command) -> String {

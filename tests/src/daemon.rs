@@ -22,6 +22,8 @@ pub struct Program {
     /// Option that keeps it in the foreground.
     foreground: &'static str,
     options: String,
+    /// Runs in its namespace before it, with `{}` for the interface name.
+    before: String,
     environment: Vec<(String, String)>,
 }
 
@@ -81,6 +83,7 @@ impl Program {
             line,
             foreground,
             options: String::new(),
+            before: String::new(),
             environment: Vec::new(),
         }
     }
@@ -94,6 +97,12 @@ impl Program {
     /// Sets an environment variable.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Runs a command in its namespace before it, with `{}` for the interface name.
+    pub fn after(mut self, command: &str) -> Self {
+        self.before = command.into();
         self
     }
 
@@ -127,6 +136,9 @@ impl Program {
     #[track_caller]
     pub fn start(&self, namespace: &Namespace) -> Daemon {
         let interface = interface_name();
+        if !self.before.is_empty() {
+            namespace.run(&self.before.replace("{}", &interface));
+        }
         self.spawn(namespace, &interface, self.foreground(namespace, &interface))
     }
 

@@ -6,7 +6,8 @@ pub struct Noise(u64);
 
 impl Noise {
     pub fn new(seed: u64) -> Self {
-        Self(seed | 1)
+        // Seeds that differ by a bit must not run in step.
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     pub fn number(&mut self) -> u64 {

@@ -1,4 +1,4 @@
-//! The only unsafe code of the harness: a TUN device as a descriptor, and raw packets.
+//! The only unsafe code of the harness: a TUN device as a descriptor, raw packets, socket options.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -58,6 +58,34 @@ pub fn inject(interface: &str, ethertype: u16, packet: &[u8]) -> io::Result<()> 
         )
     };
     if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Lets the kernel cut what is sent on this UDP socket into datagrams of `size` bytes.
+pub fn set_udp_segment(socket: &impl AsRawFd, size: u16) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, i32::from(size))
+}
+
+/// Sends datagrams without a checksum, as IPv4 allows.
+pub fn set_no_checksum(socket: &impl AsRawFd) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
+}
+
+fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the option is read from an `i32` that lives through the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    if result < 0 {
         Err(io::Error::last_os_error())
     } else {
         Ok(())

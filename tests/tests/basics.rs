@@ -59,3 +59,18 @@ fn carries_everything(pair: &Pair) {
     load::udp(&a.inner, &b.inner, b.v4, 64, "0");
     pair.ping();
 }
+
+#[test]
+fn both_begin_at_once() {
+    for _ in 0..5 {
+        let pair = Plan {
+            endpoints: true,
+            ..Plan::default()
+        }
+        .loopback();
+        std::thread::scope(|scope| {
+            scope.spawn(|| pair.a.ping_without_loss(pair.b.v4, 20));
+            scope.spawn(|| pair.b.ping_without_loss(pair.a.v4, 20));
+        });
+    }
+}

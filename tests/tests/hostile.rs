@@ -1,10 +1,12 @@
 //! Whatever arrives, the tunnel works on.
 
 use std::net::UdpSocket;
+use std::process::Stdio;
 
 use hpetun_tests::daemon::wireguard_go;
 use hpetun_tests::noise::Noise;
-use hpetun_tests::{Host, Pair, Plan, sys};
+use hpetun_tests::pair::secret;
+use hpetun_tests::{Host, KeyPair, Namespace, Pair, Plan, hpetun, load, sys};
 
 #[test]
 fn datagrams_of_every_size() {
@@ -86,6 +88,57 @@ fn unreachable_network() {
     a.daemon.namespace.run("ip link set veth1 up");
     a.ping(b.v4);
     b.ping(a.v4);
+}
+
+/// Datagrams to one peer cannot be sent; those to another one in the same batch are.
+#[test]
+fn peer_that_cannot_be_sent_to() {
+    let pair = Pair::loopback();
+    let (a, b) = (&pair.a, &pair.b);
+    let outer = &a.daemon.namespace;
+    let (third, keys, inner) = (hpetun().start(outer), KeyPair::new(), Namespace::new());
+    let file = secret(&keys.private);
+    third.set(&format!(
+        "private-key {} listen-port 30000 peer {} allowed-ips {}/32 endpoint 127.0.0.1:10000",
+        file.path().display(),
+        a.keys.public,
+        a.v4
+    ));
+    a.daemon
+        .set(&format!("peer {} allowed-ips 192.168.241.3/32", keys.public));
+    outer.run(&format!("ip link set {} netns {}", third.interface, inner.name()));
+    inner.run(&format!("ip addr add 192.168.241.3/24 dev {}", third.interface));
+    inner.run(&format!("ip link set {} up", third.interface));
+    inner.run(&format!("ping -n -c 1 -i 0.2 -w 20 {}", a.v4));
+    pair.ping();
+    // The sender is told: EPERM.
+    outer.run("nft add table inet wall");
+    outer.run("nft add chain inet wall out { type filter hook output priority 0 ; }");
+    outer.run("nft add rule inet wall out udp dport 30000 drop");
+    let mut flood = a.inner.command("ping -n -q -f -i 0.002 -s 1300 192.168.241.3");
+    let mut flood = flood.stdout(Stdio::null()).spawn().expect("ping can be started");
+    a.ping_without_loss(b.v4, 100);
+    load::tcp(&a.inner, &b.inner, b.v4, 16);
+    flood.kill().and_then(|()| flood.wait()).expect("our child");
+    outer.run("nft delete table inet wall");
+    a.ping("192.168.241.3");
+}
+
+/// The way to the peer leads into the tunnel itself.
+#[test]
+fn route_loop() {
+    let pair = Pair::veth();
+    let (a, b) = (&pair.a, &pair.b);
+    a.set_peer(b, "allowed-ips 0.0.0.0/0,::/0");
+    pair.ping();
+    let (_, before) = a.daemon.memory();
+    let route = format!("{}/32 dev {}", b.outer_v4, a.daemon.interface);
+    a.daemon.namespace.run(&format!("ip route add {route}"));
+    a.ping_in_vain(b.v4);
+    let (_, after) = a.daemon.memory();
+    assert!(after < before + (64 << 10), "{before} KiB became {after} KiB");
+    a.daemon.namespace.run(&format!("ip route del {route}"));
+    pair.ping();
 }
 
 /// A peer with all the right keys sends packets that are none, or lie about their length.

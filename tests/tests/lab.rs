@@ -1,10 +1,11 @@
 //! `hpetun lab`: one command, two hosts, real figures.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use hpetun_tests::command::finish;
 use hpetun_tests::daemon::binary;
-use hpetun_tests::{run, wait_until};
+use hpetun_tests::{run, try_run, wait_until};
 use serde_json::Value;
 
 #[test]
@@ -86,18 +87,30 @@ fn table_for_people() {
 fn interrupted_it_leaves_nothing_behind() {
     let mut command = Command::new(binary());
     command.args(["lab", "--seconds", "60", "--json", "/dev/null"]);
-    command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut lab = command.spawn().expect("the lab can be started");
-    let children = |pid: u32| run(&format!("ps -o pid= --ppid {pid} -p {pid}")).lines().count() - 1;
-    wait_until("the lab to have started something", || children(lab.id()) > 0);
+    wait_until("two daemons", || descendants(lab.id()).len() >= 2);
+    let started = descendants(lab.id());
     run(&format!("kill -INT {}", lab.id()));
     let ended = hpetun_tests::command::end_of(&mut lab, hpetun_tests::wait::LIMIT);
     if ended.is_none() {
         lab.kill().expect("our child");
     }
     assert!(ended.is_some(), "it does not end");
+    wait_until("all that it started to end", || {
+        started
+            .iter()
+            .all(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+    });
+}
+
+/// Children, their children, and so on.
+fn descendants(pid: u32) -> Vec<u32> {
+    let listed = try_run(&format!("ps -o pid= --ppid {pid}")).stdout;
+    let children = listed.lines().filter_map(|line| line.trim().parse().ok());
+    children
+        .flat_map(|child| [vec![child], descendants(child)].concat())
+        .collect()
 }
 
 #[track_caller]

@@ -1,8 +1,8 @@
 //! From start to end: what a start leaves behind when it returns, and an end when it is done.
 
 use hpetun_tests::command::finish;
-use hpetun_tests::daemon::interface_name;
-use hpetun_tests::{Daemon, Namespace, Pair, hpetun, run, try_run, wait_until};
+use hpetun_tests::daemon::{binary, interface_name};
+use hpetun_tests::{Daemon, Namespace, Pair, Plan, hpetun, run, try_run, wait_until};
 use rustix::process::Signal;
 
 #[test]
@@ -16,6 +16,46 @@ fn start_returns_when_everything_is_ready() {
         here.run(&format!("ip link set {interface} netns {}", there.name()));
         run(&format!("wg set {interface} listen-port 0"));
         assert!(there.has_link(interface));
+    }
+}
+
+/// A shell that reads its output would wait for ever for a daemon that holds on to it.
+#[test]
+fn start_lets_go_of_its_output() {
+    let namespace = Namespace::new();
+    let interface = interface_name();
+    namespace.shell(&format!("printed=$({} {interface} 2>&1)", binary().display()));
+    run(&format!("wg show {interface}"));
+    namespace.run(&format!("ip link del {interface}"));
+}
+
+#[test]
+fn foreground_by_environment() {
+    let namespace = Namespace::new();
+    let interface = interface_name();
+    let program = hpetun().environment("WG_PROCESS_FOREGROUND", "1");
+    let mut daemon = program.spawn(&namespace, &interface, program.background(&namespace, &interface));
+    assert_eq!(daemon.status()["pid"], daemon.pid);
+    daemon.signal(Signal::TERM);
+    ends_cleanly(&mut daemon);
+}
+
+/// Made beforehand by `ip tuntap add`, with one set of flags or another.
+#[test]
+fn persistent_interface() {
+    let on = ["", "vnet_hdr", "multi_queue", "multi_queue vnet_hdr", "pi"].map(|flags| (flags, "on"));
+    let off = ["", "vnet_hdr", "pi"].map(|flags| (flags, "off"));
+    for (flags, offload) in on.into_iter().chain(off) {
+        let a = hpetun()
+            .after(&format!("ip tuntap add dev {{}} mode tun {flags}"))
+            .options(&format!("--offload {offload}"));
+        Plan {
+            a,
+            endpoints: true,
+            ..Plan::default()
+        }
+        .loopback()
+        .ping();
     }
 }
 
@@ -44,6 +84,34 @@ fn interface_deleted() {
     for mut daemon in [hpetun().start(&namespace), hpetun().daemonise(&namespace)] {
         namespace.run(&format!("ip link del {}", daemon.interface));
         ends_cleanly(&mut daemon);
+    }
+}
+
+/// What is left of the first one must not get in the way of the second, nor take its control socket along.
+#[test]
+fn same_name_again_at_once() {
+    let namespace = Namespace::new();
+    let interface = interface_name();
+    for _ in 0..20 {
+        finish(hpetun().background(&namespace, &interface), "").success();
+        run(&format!("wg show {interface}"));
+        namespace.run(&format!("ip link del {interface}"));
+    }
+    finish(hpetun().background(&namespace, &interface), "").success();
+    wait_until("all but the last to end", || namespace.pids().len() == 1);
+    run(&format!("wg show {interface}"));
+    namespace.run(&format!("ip link del {interface}"));
+    wait_until("the last to end", || namespace.pids().is_empty());
+    assert!(!hpetun_tests::uapi::socket_path(&interface).exists());
+}
+
+#[test]
+fn control_socket_removed() {
+    let namespace = Namespace::new();
+    for mut daemon in [hpetun().start(&namespace), hpetun().daemonise(&namespace)] {
+        std::fs::remove_file(daemon.socket()).expect("it was there");
+        ends_cleanly(&mut daemon);
+        wait_until("the interface to go", || !namespace.has_link(&daemon.interface));
     }
 }
 

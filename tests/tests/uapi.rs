@@ -1,5 +1,8 @@
 //! The control socket's protocol, line by line.
 
+use std::thread;
+
+use hpetun_tests::noise::Noise;
 use hpetun_tests::uapi::{Connection, ask};
 use hpetun_tests::wg::hex;
 use hpetun_tests::{Daemon, KeyPair, Namespace, Pair, hpetun, run};
@@ -358,4 +361,33 @@ fn peer<'a>(shown: &'a str, key: &str) -> &'a str {
         .find("public_key=")
         .map_or(shown.len(), |end| start + 1 + end);
     &shown[start..end]
+}
+
+/// Writers and readers all at once, while pings go through.
+#[test]
+fn busy_control_socket_disturbs_no_traffic() {
+    const WRITERS: u64 = 4;
+    let pair = Pair::loopback();
+    let (a, b) = (&pair.a, &pair.b);
+    pair.ping();
+    let before = a.peer(b).latest_handshake;
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            scope.spawn(move || {
+                let mut noise = Noise::new(writer + 10);
+                let mut connection = Connection::open(&a.daemon.interface).expect("open");
+                for number in 0..200 {
+                    let key = noise.hex_key();
+                    let add = format!("set=1\npublic_key={key}\nallowed_ip=10.{writer}.{number}.0/24\n");
+                    assert_eq!(connection.ask(&add), "errno=0\n");
+                    assert!(connection.ask("get=1\n").contains(&key));
+                    let remove = format!("set=1\npublic_key={key}\nremove=true\n");
+                    assert_eq!(connection.ask(&remove), "errno=0\n");
+                }
+            });
+        }
+        scope.spawn(|| a.ping_without_loss(b.v4, 60));
+    });
+    assert_eq!(a.daemon.dump().peers.len(), 1);
+    assert_eq!(a.peer(b).latest_handshake, before);
 }

@@ -276,6 +276,24 @@ fn clock_of_its_own_section() {
     assert_eq!(wg::dump(&daemon.interface).public_key, fixture.keys.public);
 }
 
+#[test]
+fn endpoint_by_name() {
+    let pair = Pair::loopback();
+    let outer = &pair.b.daemon.namespace;
+    let keys = KeyPair::new();
+    pair.b
+        .daemon
+        .set(&format!("peer {} allowed-ips 192.168.241.3/32", keys.public));
+    let text = format!(
+        "[Interface]\nPrivateKey = {}\nAddress = 192.168.241.3\n[Peer]\nPublicKey = {}\n\
+         AllowedIPs = 192.168.241.2\nEndpoint = localhost:20000\n",
+        keys.private, pair.b.keys.public
+    );
+    let (_directory, path) = config_file(&format!("{}.conf", interface_name()), &text);
+    let _daemon = hpetun().up(outer, &path);
+    outer.run("ping -n -c 1 -i 0.2 -w 20 192.168.241.2");
+}
+
 fn reload(fixture: &Fixture, daemon: &Daemon, text: &str) {
     fixture.write(text);
     daemon.signal(Signal::HUP);

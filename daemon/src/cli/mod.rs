@@ -58,7 +58,7 @@ enum Command {
     /// Run a tunnel from a wg-quick file, in the foreground
     Up(up::UpArgs),
     /// Load a tunnel between two namespaces and show what it carries
-    Lab(lab::LabArgs),
+    Lab(Box<lab::LabArgs>),
     /// Show an interface: peers, clock, workers, latency, drops
     Status(status::StatusArgs),
     /// Print a new private key
@@ -99,7 +99,7 @@ impl Cli {
         match self.command {
             None => run::run(self.run),
             Some(Command::Up(args)) => run_up(args),
-            Some(Command::Lab(args)) => lab::run(args),
+            Some(Command::Lab(args)) => lab::run(*args),
             Some(Command::Status(args)) => status::run(&args).map(|()| ExitCode::SUCCESS),
             Some(Command::Genkey) => keys::genkey().map(|()| ExitCode::SUCCESS),
             Some(Command::Pubkey) => keys::pubkey().map(|()| ExitCode::SUCCESS),

@@ -62,7 +62,10 @@ impl Shared {
         let identity = key.as_ref().map(|key| Arc::new(Identity::new(key)));
         settings.private_key = key;
         self.set_identity(identity.clone());
-        if let Some(own) = identity.as_ref().and_then(|identity| self.peer(&identity.public_key())) {
+        if let Some(own) = identity
+            .as_ref()
+            .and_then(|identity| self.peer(&identity.public_key()))
+        {
             warn!(peer = %own.public_key.short(), "a peer had the key that is now our own; removed");
             self.remove_peer(&own);
         }
@@ -81,7 +84,9 @@ impl Shared {
 
     fn set_fwmark(&self, mark: u32) -> Result<(), ControlError> {
         let mut settings = self.settings.lock();
-        self.sockets().set_mark(mark).map_err(|source| ControlError::Mark { mark, source })?;
+        self.sockets()
+            .set_mark(mark)
+            .map_err(|source| ControlError::Mark { mark, source })?;
         settings.fwmark = mark;
         Ok(())
     }
@@ -91,11 +96,12 @@ impl Shared {
         if port != 0 && port == self.sockets().port() {
             return Ok(());
         }
-        self.open_sockets(port, settings.fwmark).map_err(|error| match error {
-            BindError::Taken(port) => ControlError::PortTaken { port },
-            BindError::Other { port, source } => ControlError::Socket { port, source },
-            BindError::Mark { mark, source } => ControlError::Mark { mark, source },
-        })?;
+        self.open_sockets(port, settings.fwmark)
+            .map_err(|error| match error {
+                BindError::Taken(port) => ControlError::PortTaken { port },
+                BindError::Other { port, source } => ControlError::Socket { port, source },
+                BindError::Mark { mark, source } => ControlError::Mark { mark, source },
+            })?;
         info!(port = self.sockets().port(), "listening");
         self.for_each_peer(|peer| {
             if let Some(endpoint) = &mut peer.tunnel().endpoint {
@@ -115,7 +121,9 @@ impl Shared {
             }
             return Ok(());
         }
-        let Some(peer) = self.peer_to_change(&change)? else { return Ok(()) };
+        let Some(peer) = self.peer_to_change(&change)? else {
+            return Ok(());
+        };
         let now = self.now();
         let mut tunnel = peer.tunnel();
         if let Some(key) = change.preshared_key {
@@ -149,7 +157,10 @@ impl Shared {
         }
         let mut settings = self.settings.lock();
         let identity = self.identity();
-        if identity.as_ref().is_some_and(|identity| identity.public_key() == key) {
+        if identity
+            .as_ref()
+            .is_some_and(|identity| identity.public_key() == key)
+        {
             debug!("our own key as a peer; ignored");
             return Ok(None);
         }

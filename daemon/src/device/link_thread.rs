@@ -25,18 +25,22 @@ impl LinkThread {
     pub(super) fn start(device: Arc<Shared>, given: bool) -> io::Result<JoinHandle<()>> {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let mut this = Self { device, fitted: 0 };
-        let thread = std::thread::Builder::new().name("wg-link".to_owned()).spawn(move || {
-            let watch = match this.prepare(given) {
-                Ok(watch) => watch,
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    return;
-                }
-            };
-            let _ = ready.send(Ok(()));
-            this.run(watch);
-        })?;
-        is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the link thread died")))?;
+        let thread = std::thread::Builder::new()
+            .name("wg-link".to_owned())
+            .spawn(move || {
+                let watch = match this.prepare(given) {
+                    Ok(watch) => watch,
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = ready.send(Ok(()));
+                this.run(watch);
+            })?;
+        is_ready
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the link thread died")))?;
         Ok(thread)
     }
 
@@ -94,7 +98,10 @@ impl LinkThread {
             %error,
             "the interface was moved to a network namespace that may not be entered (it needs CAP_SYS_ADMIN): changes of its MTU and state go unseen"
         );
-        self.device.set_link(LinkState { up: true, mtu: self.device.mtu() as u32 });
+        self.device.set_link(LinkState {
+            up: true,
+            mtu: self.device.mtu() as u32,
+        });
     }
 }
 

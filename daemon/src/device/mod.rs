@@ -68,10 +68,16 @@ impl Device {
         // One tx worker a queue; a plain interface has one.
         let tx_workers = tun.queues();
         let (desk, tray) = handshake::queue();
-        let shared = Shared::new(keeper, tun, desk, tx_workers, workers)
-            .map_err(|source| StartError::Setup { name: options.name.clone(), source })?;
+        let shared =
+            Shared::new(keeper, tun, desk, tx_workers, workers).map_err(|source| StartError::Setup {
+                name: options.name.clone(),
+                source,
+            })?;
         shared.open_sockets(0, 0)?;
-        let device = Arc::new(Self { shared: Arc::new(shared), threads: Mutex::default() });
+        let device = Arc::new(Self {
+            shared: Arc::new(shared),
+            threads: Mutex::default(),
+        });
         device.spawn_all(tray, workers, given)?;
         info!(
             interface = device.shared.tun.name(),
@@ -86,8 +92,11 @@ impl Device {
 
     fn spawn_all(&self, tray: handshake::Tray, rx_workers: usize, given: bool) -> Result<(), StartError> {
         let shared = &self.shared;
-        let link = link_thread::LinkThread::start(shared.clone(), given)
-            .map_err(|source| StartError::Setup { name: shared.tun.name().to_owned(), source })?;
+        let link =
+            link_thread::LinkThread::start(shared.clone(), given).map_err(|source| StartError::Setup {
+                name: shared.tun.name().to_owned(),
+                source,
+            })?;
         self.threads.lock().push(link);
         let handshakes = Handshakes::new(shared.clone(), tray);
         self.spawn("wg-handshake".to_owned(), move || handshakes.run())?;
@@ -103,7 +112,10 @@ impl Device {
     }
 
     fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
-        let thread = std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(StartError::Thread)?;
         self.threads.lock().push(thread);
         Ok(())
     }

@@ -65,7 +65,9 @@ impl Shared {
         rx_workers: usize,
     ) -> io::Result<Self> {
         let metrics = |way: &str, count| {
-            (0..count).map(|index| Arc::new(WorkerMetrics::new(format!("wg-{way}/{index}")))).collect()
+            (0..count)
+                .map(|index| Arc::new(WorkerMetrics::new(format!("wg-{way}/{index}"))))
+                .collect()
         };
         Ok(Self {
             keeper,
@@ -91,13 +93,18 @@ impl Shared {
 
     /// Now, by the packet clock and the wall clock.
     pub fn now(&self) -> Now {
-        Now { boot: self.keeper.fast(), wall: clockshim::wall_clock() }
+        Now {
+            boot: self.keeper.fast(),
+            wall: clockshim::wall_clock(),
+        }
     }
 
     // The interface.
 
     pub fn interface(&self) -> String {
-        self.tun.current_name().unwrap_or_else(|_| self.tun.name().to_owned())
+        self.tun
+            .current_name()
+            .unwrap_or_else(|_| self.tun.name().to_owned())
     }
 
     pub fn mtu(&self) -> usize {
@@ -116,7 +123,11 @@ impl Shared {
         if self.up.swap(link.up, Ordering::Relaxed) == link.up {
             return;
         }
-        info!(interface = self.interface(), "interface {}", if link.up { "up" } else { "down" });
+        info!(
+            interface = self.interface(),
+            "interface {}",
+            if link.up { "up" } else { "down" }
+        );
         let now = self.keeper.fast();
         self.for_each_peer(|peer| {
             if link.up {
@@ -162,7 +173,10 @@ impl Shared {
     }
 
     pub fn sockets(&self) -> Arc<Sockets> {
-        self.sockets.read().clone().expect("opened before any thread starts")
+        self.sockets
+            .read()
+            .clone()
+            .expect("opened before any thread starts")
     }
 
     /// Sends handshake messages and the like to a peer.

@@ -4,7 +4,7 @@
 //! It repeats what the trie says and no more. Near the root a trie is full and changes seldom, so that keeping the
 //! table right costs little over a load.
 
-use super::trie::Address;
+use super::address::Address;
 
 /// Stands for "no node" and "no holder".
 pub(super) const NONE: u32 = u32::MAX;

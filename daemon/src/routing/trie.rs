@@ -1,64 +1,13 @@
 //! Longest prefix match: a trie that eats four bits a step and skips the steps at which nothing branches.
 //!
 //! A node at depth `d` holds the prefixes of `d + 1` to `d + 4` bits that share its first `d` bits (the root those of 0
-//! bits as well): which ones is a bitmap, and their slots lie in that order in one run. Its children are a bitmap
+//! bits as well): which ones is a bitmap, and what they store (a slot each) lies in that order in one run. Its children are a bitmap
 //! and a run as well. A host route thus ends in the node that holds its siblings, not in a node of its own, and
 //! 100,000 random prefixes are some five nodes deep; a [`Front`] skips the upper ones.
 
+use super::address::Address;
 use super::blocks::Blocks;
 use super::front::{Entry, Front, NONE};
-
-/// An IP address as a number, the first bit on the wire being the most significant.
-pub(super) trait Address: Copy + Default {
-    const BITS: u32;
-
-    /// Number of leading bits that are the same in both.
-    fn common_bits(self, other: Self) -> u32;
-
-    /// True where the first `depth` bits are the same in both; `depth` is below the width.
-    fn shares(self, other: Self, depth: u32) -> bool;
-
-    /// The `count` bits (at most 16) that follow the first `depth`.
-    fn bits(self, depth: u32, count: u32) -> u32;
-
-    /// The first `depth` bits, then the `count` bits of `value`, then zeros.
-    fn with_bits(self, depth: u32, count: u32, value: u32) -> Self;
-
-    /// The first `depth` bits, then zeros; `depth` is below the width.
-    fn head(self, depth: u32) -> Self;
-}
-
-macro_rules! address {
-    ($number:ty) => {
-        impl Address for $number {
-            const BITS: u32 = <$number>::BITS;
-
-            fn common_bits(self, other: Self) -> u32 {
-                (self ^ other).leading_zeros()
-            }
-
-            #[inline]
-            fn shares(self, other: Self, depth: u32) -> bool {
-                (self ^ other) & !(<$number>::MAX >> depth) == 0
-            }
-
-            #[inline]
-            fn bits(self, depth: u32, count: u32) -> u32 {
-                (self >> (Self::BITS - count - depth)) as u32 & ((1 << count) - 1)
-            }
-
-            fn with_bits(self, depth: u32, count: u32, value: u32) -> Self {
-                self.head(depth) | <$number>::from(value) << (Self::BITS - count - depth)
-            }
-
-            fn head(self, depth: u32) -> Self {
-                self & !(<$number>::MAX >> depth)
-            }
-        }
-    };
-}
-address!(u32);
-address!(u128);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Node<A> {
@@ -66,17 +15,16 @@ struct Node<A> {
     head: A,
     /// Start of the run of children, and which nibbles have one.
     children: u32,
-    /// Start of the run of slots, and which prefixes have one: bit `2^n - 1 + value` for `value` of `n` bits, so
-    /// that a longer prefix is always a higher bit.
-    slots: u32,
+    /// Which prefixes are stored: bit `2^n - 1 + value` for `value` of `n` bits, so that a longer prefix is always
+    /// a higher bit.
     prefixes: u32,
+    /// Start of their run of slots. Where there is but one prefix, its slot itself: that saves most lookups their
+    /// last cache miss.
+    slots: u32,
     branches: u16,
     /// A multiple of four, at most the width less four.
     depth: u8,
 }
-
-/// Bits eaten at a node.
-const NIBBLE: u32 = 4;
 
 /// For each nibble, the bits of [`Node::prefixes`] that cover it: one for each of the lengths 0 to 4.
 const COVERS: [u32; 16] = {
@@ -100,7 +48,7 @@ const fn prefix_bit(nibble: u32, bits: u32) -> u32 {
 
 impl<A: Address> Node<A> {
     fn branch(&self, key: A) -> u16 {
-        1 << key.bits(self.depth.into(), NIBBLE)
+        1 << key.nibble(self.depth.into())
     }
 
     /// Place among the children of the one that `branch` stands for.
@@ -175,7 +123,7 @@ impl<A: Address> Trie<A> {
                 at = NONE;
                 break;
             }
-            let nibble = key.bits(depth, NIBBLE);
+            let nibble = key.nibble(depth);
             let here = node.prefixes & COVERS[nibble as usize];
             if here != 0 {
                 (slots, prefixes, covering) = (node.slots, node.prefixes, here);
@@ -196,7 +144,17 @@ impl<A: Address> Trie<A> {
         let below = u32::MAX >> covering.leading_zeros() >> 1;
         Entry {
             node: at,
-            best: *self.slots.get(slots + (prefixes & below).count_ones()),
+            best: self.slot(slots, prefixes, (prefixes & below).count_ones()),
+        }
+    }
+
+    /// The slot of place `rank` of a node with these `slots` and `prefixes`.
+    #[inline]
+    fn slot(&self, slots: u32, prefixes: u32, rank: u32) -> u32 {
+        if prefixes.is_power_of_two() {
+            slots
+        } else {
+            *self.slots.get(slots + rank)
         }
     }
 
@@ -204,7 +162,7 @@ impl<A: Address> Trie<A> {
     pub(super) fn exact(&self, key: A, len: u8) -> Option<u32> {
         let (at, _) = self.find(key, len)?;
         let node = self.nodes.get(at);
-        Some(*self.slots.get(node.slots + node.slot_rank(bit_of(key, len))))
+        Some(self.slot(node.slots, node.prefixes, node.slot_rank(bit_of(key, len))))
     }
 
     /// Stores `slot`, which is not [`NONE`], under the prefix, in the place of what was there.
@@ -216,12 +174,16 @@ impl<A: Address> Trie<A> {
         let bit = bit_of(key, len);
         let node = self.nodes.get_mut(at);
         let rank = node.slot_rank(bit);
-        if node.has_prefix(bit) {
-            *self.slots.get_mut(node.slots + rank) = slot;
-        } else {
-            node.slots = self
-                .slots
-                .insert(node.slots, node.prefixes.count_ones(), rank, slot);
+        match (node.has_prefix(bit), node.prefixes.count_ones()) {
+            (true, 1) | (false, 0) => node.slots = slot,
+            (true, _) => *self.slots.get_mut(node.slots + rank) = slot,
+            (false, 1) => {
+                let run = self.slots.insert(0, 0, 0, node.slots);
+                node.slots = self.slots.insert(run, 1, rank, slot);
+            }
+            (false, count) => node.slots = self.slots.insert(node.slots, count, rank, slot),
+        }
+        if !node.has_prefix(bit) {
             node.prefixes |= bit;
             self.len += 1;
         }
@@ -232,10 +194,21 @@ impl<A: Address> Trie<A> {
     pub(super) fn remove(&mut self, key: A, len: u8) -> Option<u32> {
         let (at, path) = self.find(key, len)?;
         let bit = bit_of(key, len);
-        let node = self.nodes.get_mut(at);
+        let node = *self.nodes.get(at);
         let rank = node.slot_rank(bit);
-        let slot = *self.slots.get(node.slots + rank);
-        node.slots = self.slots.remove(node.slots, node.prefixes.count_ones(), rank);
+        let slot = self.slot(node.slots, node.prefixes, rank);
+        let slots = match node.prefixes.count_ones() {
+            1 => 0,
+            2 => {
+                let left = self.slot(node.slots, node.prefixes, 1 - rank);
+                let run = self.slots.remove(node.slots, 2, rank);
+                self.slots.remove(run, 1, 0);
+                left
+            }
+            count => self.slots.remove(node.slots, count, rank),
+        };
+        let node = self.nodes.get_mut(at);
+        node.slots = slots;
         node.prefixes &= !bit;
         self.len -= 1;
         if self.len == 0 {
@@ -377,7 +350,7 @@ impl<A: Address> Trie<A> {
 /// The bit of [`Node::prefixes`] for a prefix, in the node of [`depth_of`] its length.
 fn bit_of<A: Address>(key: A, len: u8) -> u32 {
     let depth = depth_of(len);
-    prefix_bit(key.bits(depth, NIBBLE), u32::from(len) - depth)
+    prefix_bit(key.nibble(depth), u32::from(len) - depth)
 }
 
 /// Nodes passed on the way down: one for each nibble of an IPv6 address at most.

@@ -30,8 +30,11 @@ fn wait<const N: usize>(
     timeout_ms: i32,
 ) -> io::Result<[Ready; N]> {
     // A negative descriptor is passed over by poll.
-    let mut polled =
-        fds.map(|fd| libc::pollfd { fd: fd.map_or(-1, |fd| fd.as_raw_fd()), events, revents: 0 });
+    let mut polled = fds.map(|fd| libc::pollfd {
+        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
+        events,
+        revents: 0,
+    });
     // SAFETY: `polled` is an array of N initialised pollfd, borrowed for the call.
     let result = check(unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout_ms) });
     match result {

@@ -57,7 +57,9 @@ pub fn attached(fd: BorrowedFd<'_>) -> io::Result<(String, u16)> {
 
 fn name_of(request: &libc::ifreq) -> String {
     let name = request.ifr_name.map(|byte| byte as u8);
-    CStr::from_bytes_until_nul(&name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    CStr::from_bytes_until_nul(&name)
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 /// Tells the kernel which superpackets we take (`TUN_F_*`). `EINVAL` where it does not know one of them.
@@ -72,7 +74,11 @@ pub fn set_vnet_header(fd: BorrowedFd<'_>, len: i32) -> io::Result<()> {
     // SAFETY: both read one int, which outlives the call.
     unsafe {
         check(libc::ioctl(fd.as_raw_fd(), TUNSETVNETHDRSZ, &raw const len))?;
-        check(libc::ioctl(fd.as_raw_fd(), TUNSETVNETLE, &raw const little_endian))?;
+        check(libc::ioctl(
+            fd.as_raw_fd(),
+            TUNSETVNETLE,
+            &raw const little_endian,
+        ))?;
     }
     Ok(())
 }
@@ -89,7 +95,11 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: fcntl with integers only.
     unsafe {
         let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))?;
-        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK))?;
+        check(libc::fcntl(
+            fd.as_raw_fd(),
+            libc::F_SETFL,
+            flags | libc::O_NONBLOCK,
+        ))?;
     }
     Ok(())
 }
@@ -103,7 +113,11 @@ pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
 pub fn write(fd: BorrowedFd<'_>, packet: &[IoSlice<'_>]) -> io::Result<usize> {
     // SAFETY: IoSlice has the layout of iovec by its documentation, and each borrows valid memory.
     check_len(unsafe {
-        libc::writev(fd.as_raw_fd(), packet.as_ptr().cast(), packet.len() as libc::c_int)
+        libc::writev(
+            fd.as_raw_fd(),
+            packet.as_ptr().cast(),
+            packet.len() as libc::c_int,
+        )
     })
 }
 

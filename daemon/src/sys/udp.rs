@@ -24,7 +24,8 @@ pub struct Received {
 pub fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     let len = mem::size_of::<i32>() as libc::socklen_t;
     // SAFETY: the kernel reads one int, which outlives the call.
-    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) }).map(|_| ())
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) })
+        .map(|_| ())
 }
 
 /// One call to recvmsg. What does not fit is refused as an error rather than cut.
@@ -32,7 +33,10 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
     let mut control = Control([0; 128]);
     // SAFETY: plain data, for which all zeroes is a valid value.
     let mut address: libc::sockaddr_storage = unsafe { mem::zeroed() };
-    let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut vector = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
     // SAFETY: as above.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_name = (&raw mut address).cast();
@@ -42,14 +46,18 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len() as _;
     // SAFETY: every pointer in `message` is valid for its length and outlives the call.
-    let len =
-        check_len(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) })?;
+    let len = check_len(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) })?;
     if message.msg_flags & libc::MSG_TRUNC != 0 {
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
     let from = decode_address(&address).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
     let (local, segment) = read_control(&message);
-    Ok(Received { len, from, local, segment: segment.unwrap_or(len).max(1) })
+    Ok(Received {
+        len,
+        from,
+        local,
+        segment: segment.unwrap_or(len).max(1),
+    })
 }
 
 fn read_control(message: &libc::msghdr) -> (Option<IpAddr>, Option<usize>) {
@@ -91,14 +99,20 @@ pub fn send(
 ) -> io::Result<()> {
     let mut control = Control([0; 128]);
     let (address, address_len) = encode_address(to);
-    let mut vector = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
+    let mut vector = libc::iovec {
+        iov_base: payload.as_ptr().cast_mut().cast(),
+        iov_len: payload.len(),
+    };
     // SAFETY: plain data, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_name = (&raw const address).cast_mut().cast();
     message.msg_namelen = address_len;
     message.msg_iov = &raw mut vector;
     message.msg_iovlen = 1;
-    let mut writer = ControlWriter { control: &mut control, len: 0 };
+    let mut writer = ControlWriter {
+        control: &mut control,
+        len: 0,
+    };
     if let Some(segment) = segment {
         writer.push(libc::SOL_UDP, libc::UDP_SEGMENT, segment);
     }
@@ -108,14 +122,19 @@ pub fn send(
             libc::IP_PKTINFO,
             libc::in_pktinfo {
                 ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
+                ipi_spec_dst: libc::in_addr {
+                    s_addr: u32::from_ne_bytes(ip.octets()),
+                },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             },
         ),
         Some(IpAddr::V6(ip)) => writer.push(
             libc::IPPROTO_IPV6,
             libc::IPV6_PKTINFO,
-            libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 },
+            libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: ip.octets() },
+                ipi6_ifindex: 0,
+            },
         ),
         None => {}
     }
@@ -125,8 +144,14 @@ pub fn send(
         message.msg_controllen = control_len as _;
     }
     // SAFETY: every pointer in `message` is valid for its length and outlives the call; the kernel only reads.
-    check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
-        .map(|_| ())
+    check_len(unsafe {
+        libc::sendmsg(
+            fd.as_raw_fd(),
+            &raw const message,
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
+    })
+    .map(|_| ())
 }
 
 struct ControlWriter<'a> {
@@ -139,7 +164,10 @@ impl ControlWriter<'_> {
         let size = mem::size_of::<T>() as u32;
         // SAFETY: CMSG_SPACE and CMSG_LEN are arithmetic.
         let (space, len) = unsafe { (libc::CMSG_SPACE(size) as usize, libc::CMSG_LEN(size)) };
-        assert!(self.len + space <= self.control.0.len(), "the two messages fit by their sizes");
+        assert!(
+            self.len + space <= self.control.0.len(),
+            "the two messages fit by their sizes"
+        );
         // SAFETY: the space was just checked; the buffer is aligned for cmsghdr and `len` is a multiple of its
         // alignment, since CMSG_SPACE rounds up; the payload is written unaligned.
         unsafe {

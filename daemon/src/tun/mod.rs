@@ -14,13 +14,19 @@ pub const MAX_READ: usize = VnetHeader::LEN + 65_535;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TunError {
-    #[error("there is no {DEVICE}: load the module `tun`, or make the node with `mkdir -p /dev/net; mknod {DEVICE} c 10 200`")]
+    #[error(
+        "there is no {DEVICE}: load the module `tun`, or make the node with `mkdir -p /dev/net; mknod {DEVICE} c 10 200`"
+    )]
     NoDevice,
     #[error("may not open {DEVICE}: run as root, or with CAP_NET_ADMIN and access to the device")]
     MayNotOpen,
-    #[error("may not make interfaces: run as root, or give the binary CAP_NET_ADMIN (`setcap cap_net_admin+ep`)")]
+    #[error(
+        "may not make interfaces: run as root, or give the binary CAP_NET_ADMIN (`setcap cap_net_admin+ep`)"
+    )]
     MayNotCreate,
-    #[error("the interface {0} is there already and in use; choose another name, or delete it with `ip link del {0}`")]
+    #[error(
+        "the interface {0} is there already and in use; choose another name, or delete it with `ip link del {0}`"
+    )]
     NameTaken(String),
     #[error("`{0}` is no interface name: 1 to 15 bytes without spaces or slashes")]
     BadName(String),
@@ -87,14 +93,21 @@ impl Tun {
 
     fn create_offloaded(name: &str, queues: usize) -> Result<Self, TunError> {
         let base = sys::IFF_TUN | sys::IFF_NO_PI | sys::IFF_VNET_HDR;
-        let wanted = if queues > 1 { base | sys::IFF_MULTI_QUEUE } else { base };
+        let wanted = if queues > 1 {
+            base | sys::IFF_MULTI_QUEUE
+        } else {
+            base
+        };
         let first = open_device()?;
         let (name, flags) = match sys::attach(first.as_fd(), name, wanted) {
             Ok(name) => (name, wanted),
             // A persistent interface made with the other kind of queues, or a kernel without several.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 let other = wanted ^ sys::IFF_MULTI_QUEUE;
-                (sys::attach(first.as_fd(), name, other).map_err(|error| creation_error(name, error))?, other)
+                (
+                    sys::attach(first.as_fd(), name, other).map_err(|error| creation_error(name, error))?,
+                    other,
+                )
             }
             Err(error) => return Err(creation_error(name, error)),
         };
@@ -106,13 +119,28 @@ impl Tun {
                 all.push(next);
             }
         }
-        let mut offload = Offload { vnet: true, ..Offload::default() };
+        let mut offload = Offload {
+            vnet: true,
+            ..Offload::default()
+        };
         for fd in &all {
-            offload = prepare(fd.as_fd(), true)
-                .map_err(|source| TunError::Other { name: name.clone(), source })?;
+            offload = prepare(fd.as_fd(), true).map_err(|source| TunError::Other {
+                name: name.clone(),
+                source,
+            })?;
         }
-        let queues = all.into_iter().map(|fd| Queue { fd: Descriptor::Own(fd), vnet: true }).collect();
-        Ok(Self { queues, offload, name })
+        let queues = all
+            .into_iter()
+            .map(|fd| Queue {
+                fd: Descriptor::Own(fd),
+                vnet: true,
+            })
+            .collect();
+        Ok(Self {
+            queues,
+            offload,
+            name,
+        })
     }
 
     fn create_plain(name: &str) -> Result<Self, TunError> {
@@ -120,10 +148,20 @@ impl Tun {
         drop(open_device()?);
         let iface = tun_tap::Iface::without_packet_info(name, tun_tap::Mode::Tun)
             .map_err(|error| creation_error(name, error))?;
-        sys::set_nonblocking(sys::borrow(&iface)).map_err(|source| TunError::Other { name: name.to_owned(), source })?;
+        sys::set_nonblocking(sys::borrow(&iface)).map_err(|source| TunError::Other {
+            name: name.to_owned(),
+            source,
+        })?;
         let name = iface.name().to_owned();
-        let queue = Queue { fd: Descriptor::Plain(PlainIface(iface)), vnet: false };
-        Ok(Self { queues: vec![queue], offload: Offload::default(), name })
+        let queue = Queue {
+            fd: Descriptor::Plain(PlainIface(iface)),
+            vnet: false,
+        };
+        Ok(Self {
+            queues: vec![queue],
+            offload: Offload::default(),
+            name,
+        })
     }
 
     /// Takes an interface that somebody else made (`WG_TUN_FD`). Whether it has vnet headers is read from it.
@@ -140,7 +178,14 @@ impl Tun {
             sys::set_nonblocking(fd.as_fd()).map_err(TunError::BadDescriptor)?;
             Offload::default()
         };
-        Ok(Self { queues: vec![Queue { fd: Descriptor::Own(fd), vnet }], offload: taken, name })
+        Ok(Self {
+            queues: vec![Queue {
+                fd: Descriptor::Own(fd),
+                vnet,
+            }],
+            offload: taken,
+            name,
+        })
     }
 
     /// Its name when it was made; it may have been renamed since.
@@ -213,11 +258,15 @@ fn check_name(name: &str) -> Result<(), TunError> {
 
 fn open_device() -> Result<OwnedFd, TunError> {
     let file = std::fs::OpenOptions::new().read(true).write(true).open(DEVICE);
-    file.map(OwnedFd::from).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::NoDevice,
-        Some(libc::EACCES | libc::EPERM) => TunError::MayNotOpen,
-        _ => TunError::Other { name: DEVICE.to_owned(), source: error },
-    })
+    file.map(OwnedFd::from)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::NoDevice,
+            Some(libc::EACCES | libc::EPERM) => TunError::MayNotOpen,
+            _ => TunError::Other {
+                name: DEVICE.to_owned(),
+                source: error,
+            },
+        })
 }
 
 fn creation_error(name: &str, source: io::Error) -> TunError {
@@ -225,7 +274,10 @@ fn creation_error(name: &str, source: io::Error) -> TunError {
         Some(libc::EPERM) => TunError::MayNotCreate,
         // EINVAL: an interface of that name which is no TUN.
         Some(libc::EBUSY | libc::EEXIST | libc::EINVAL) => TunError::NameTaken(name.to_owned()),
-        _ => TunError::Other { name: name.to_owned(), source },
+        _ => TunError::Other {
+            name: name.to_owned(),
+            source,
+        },
     }
 }
 
@@ -234,13 +286,20 @@ fn prepare(fd: BorrowedFd<'_>, superpackets: bool) -> io::Result<Offload> {
     sys::set_vnet_header(fd, VnetHeader::LEN as i32)?;
     sys::set_nonblocking(fd)?;
     let tcp = sys::TUN_F_CSUM | sys::TUN_F_TSO4 | sys::TUN_F_TSO6;
-    let none = Offload { vnet: true, ..Offload::default() };
+    let none = Offload {
+        vnet: true,
+        ..Offload::default()
+    };
     if !superpackets {
         sys::set_offload(fd, 0)?;
         return Ok(none);
     }
     if sys::set_offload(fd, tcp | sys::TUN_F_USO4 | sys::TUN_F_USO6).is_ok() {
-        return Ok(Offload { tcp: true, udp: true, ..none });
+        return Ok(Offload {
+            tcp: true,
+            udp: true,
+            ..none
+        });
     }
     if sys::set_offload(fd, tcp).is_ok() {
         return Ok(Offload { tcp: true, ..none });

@@ -23,7 +23,11 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub fn new(addr: SocketAddr, local: Option<IpAddr>) -> Self {
-        Self { addr, local, ungrouped_from: 0 }
+        Self {
+            addr,
+            local,
+            ungrouped_from: 0,
+        }
     }
 
     /// Lets the kernel choose the source address again, and try trains again.

@@ -58,11 +58,17 @@ pub struct Outgoing {
     trains: Vec<Train>,
 }
 
-impl Outgoing {
-    pub fn new() -> Self {
-        Self { arena: vec![0; ARENA_BYTES].into(), used: 0, trains: Vec::with_capacity(MAX_SEGMENTS) }
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self {
+            arena: vec![0; ARENA_BYTES].into(),
+            used: 0,
+            trains: Vec::with_capacity(MAX_SEGMENTS),
+        }
     }
+}
 
+impl Outgoing {
     pub fn is_empty(&self) -> bool {
         self.trains.is_empty()
     }
@@ -99,7 +105,12 @@ impl Outgoing {
             let (lost, failure) = send_train(sockets, worker, &mut endpoint, payload, &train);
             let changed = (endpoint != train.endpoint).then_some(endpoint);
             if lost > 0 || changed.is_some() {
-                told(Outcome { tag: train.tag, changed, lost, failure });
+                told(Outcome {
+                    tag: train.tag,
+                    changed,
+                    lost,
+                    failure,
+                });
             }
         }
         self.used = 0;
@@ -142,17 +153,24 @@ mod tests {
     }
 
     fn trains(messages: &[(u16, usize)]) -> Vec<(usize, usize)> {
-        let mut outgoing = Outgoing::new();
+        let mut outgoing = Outgoing::default();
         for &(port, len) in messages {
             outgoing.room(len).unwrap();
             outgoing.push(&endpoint(port), 0, len);
         }
-        outgoing.trains.iter().map(|train| (train.count, train.len)).collect()
+        outgoing
+            .trains
+            .iter()
+            .map(|train| (train.count, train.len))
+            .collect()
     }
 
     #[test]
     fn a_train_ends_with_a_short_message_a_longer_one_or_another_destination() {
-        assert_eq!(trains(&[(1, 100), (1, 100), (1, 60), (1, 60)]), [(3, 260), (1, 60)]);
+        assert_eq!(
+            trains(&[(1, 100), (1, 100), (1, 60), (1, 60)]),
+            [(3, 260), (1, 60)]
+        );
         assert_eq!(trains(&[(1, 60), (1, 100)]), [(1, 60), (1, 100)]);
         assert_eq!(trains(&[(1, 60), (2, 60), (1, 60)]), [(1, 60), (1, 60), (1, 60)]);
     }
@@ -167,7 +185,7 @@ mod tests {
     fn trains_arrive_as_their_messages() {
         use crate::sys::{poll, udp as sys};
         let (sender, receiver) = (Sockets::bind(0, 0, 1).unwrap(), Sockets::bind(0, 0, 1).unwrap());
-        let mut outgoing = Outgoing::new();
+        let mut outgoing = Outgoing::default();
         for len in [1000, 1000, 1000, 10] {
             outgoing.room(len).unwrap()[..len].fill(len as u8);
             outgoing.push(&endpoint(receiver.port()), 0, len);

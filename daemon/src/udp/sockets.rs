@@ -59,14 +59,18 @@ impl Sockets {
         let mut pairs = vec![first];
         if workers > 1 {
             // Only now: the first bind must fail where another program has the port.
-            pairs[0].share_port().map_err(|source| BindError::Other { port, source })?;
+            pairs[0]
+                .share_port()
+                .map_err(|source| BindError::Other { port, source })?;
             for _ in 1..workers {
                 pairs.push(Pair::bind(port, true)?);
             }
         }
         let sockets = Self { pairs, port };
         if mark != 0 {
-            sockets.set_mark(mark).map_err(|source| BindError::Mark { mark, source })?;
+            sockets
+                .set_mark(mark)
+                .map_err(|source| BindError::Mark { mark, source })?;
         }
         Ok(sockets)
     }
@@ -82,7 +86,10 @@ impl Sockets {
     /// The descriptors of one worker, IPv4 and IPv6.
     pub fn of_worker(&self, worker: usize) -> [Option<BorrowedFd<'_>>; 2] {
         let pair = &self.pairs[worker % self.pairs.len()];
-        [pair.v4.as_ref().map(AsFd::as_fd), pair.v6.as_ref().map(AsFd::as_fd)]
+        [
+            pair.v4.as_ref().map(AsFd::as_fd),
+            pair.v6.as_ref().map(AsFd::as_fd),
+        ]
     }
 
     /// Sends one message, or a train of messages of `segment` bytes each (the last may be shorter). Forgets the
@@ -151,7 +158,10 @@ impl Pair {
     }
 
     fn share_port(&self) -> io::Result<()> {
-        [&self.v4, &self.v6].into_iter().flatten().try_for_each(|socket| socket.set_reuse_port(true))
+        [&self.v4, &self.v6]
+            .into_iter()
+            .flatten()
+            .try_for_each(|socket| socket.set_reuse_port(true))
     }
 }
 
@@ -176,11 +186,19 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Option<Socket>> {
     } else {
         sys::set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         // As the kernel's module: routers may fragment what is too large, rather than drop it unseen.
-        let _ = sys::set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT);
+        let _ = sys::set_option(
+            fd,
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DONT,
+        );
     }
     // All of these are better had, but not needed.
     let _ = sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
-    for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+    for (force, plain) in [
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+    ] {
         if sys::set_option(fd, libc::SOL_SOCKET, force, BUFFER_BYTES as i32).is_err() {
             let _ = sys::set_option(fd, libc::SOL_SOCKET, plain, BUFFER_BYTES as i32);
         }
@@ -204,15 +222,23 @@ mod tests {
         for socket in sockets.all() {
             assert_eq!(port_of(socket), Some(sockets.port()));
         }
-        assert!(matches!(Sockets::bind(sockets.port(), 0, 1), Err(BindError::Taken(port)) if port == sockets.port()));
-        assert!(matches!(Sockets::bind(sockets.port(), 0, 2), Err(BindError::Taken(_))));
+        assert!(
+            matches!(Sockets::bind(sockets.port(), 0, 1), Err(BindError::Taken(port)) if port == sockets.port())
+        );
+        assert!(matches!(
+            Sockets::bind(sockets.port(), 0, 2),
+            Err(BindError::Taken(_))
+        ));
     }
 
     #[test]
     fn several_workers_share_the_port_among_themselves_alone() {
         let sockets = Sockets::bind(0, 0, 3).unwrap();
         assert!(sockets.all().count() >= 3);
-        assert!(matches!(Sockets::bind(sockets.port(), 0, 1), Err(BindError::Taken(_))));
+        assert!(matches!(
+            Sockets::bind(sockets.port(), 0, 1),
+            Err(BindError::Taken(_))
+        ));
     }
 
     #[test]

@@ -21,10 +21,20 @@ fn hour(seed: u64, link: Link) -> Sim {
 #[test]
 fn an_hour_on_a_bad_link() {
     for seed in 0..3 {
-        let sim = hour(200 + seed, Link { loss: 0.1, duplicate: 0.05, delay: (millis(5), millis(800)) });
+        let sim = hour(
+            200 + seed,
+            Link {
+                loss: 0.1,
+                duplicate: 0.05,
+                delay: (millis(5), millis(800)),
+            },
+        );
         for (side, sent) in [(B, 7200), (A, 2400)] {
-            let mut numbers: Vec<_> =
-                sim.sides[side].delivered.iter().map(|(_, packet)| number_of(packet)).collect();
+            let mut numbers: Vec<_> = sim.sides[side]
+                .delivered
+                .iter()
+                .map(|(_, packet)| number_of(packet))
+                .collect();
             let arrived = numbers.len();
             numbers.sort_unstable();
             numbers.dedup();
@@ -39,7 +49,9 @@ fn an_hour_on_a_bad_link() {
             assert!(
                 side.drops.iter().all(|reason| matches!(
                     reason,
-                    DropReason::Replayed | DropReason::HandshakeUnexpected | DropReason::UnknownIndex
+                    DropReason::Replayed
+                        | DropReason::HandshakeUnexpected
+                        | DropReason::UnknownIndex
                         | DropReason::HandshakeFlood
                 )),
                 "{:?}",
@@ -51,14 +63,24 @@ fn an_hour_on_a_bad_link() {
 
 #[test]
 fn an_hour_on_a_good_link_loses_nothing() {
-    let sim = hour(300, Link { loss: 0.0, duplicate: 0.0, delay: (millis(10), millis(10)) });
+    let sim = hour(
+        300,
+        Link {
+            loss: 0.0,
+            duplicate: 0.0,
+            delay: (millis(10), millis(10)),
+        },
+    );
     assert_eq!(sim.sides[B].delivered.len(), 7200);
     assert_eq!(sim.sides[A].delivered.len(), 2400);
     let initiations = sim.initiations(A);
     assert_eq!(initiations.len(), 30, "one each 120 s");
     for pair in initiations.windows(2) {
         let gap = pair[1].saturating_since(pair[0]);
-        assert!(gap >= REKEY_AFTER_TIME && gap < REKEY_AFTER_TIME + millis(600), "{gap:?}");
+        assert!(
+            gap >= REKEY_AFTER_TIME && gap < REKEY_AFTER_TIME + millis(600),
+            "{gap:?}"
+        );
     }
     assert!(sim.sides.iter().all(|side| side.drops.is_empty()));
 }
@@ -81,7 +103,10 @@ fn both_ways_heal_after_an_outage() {
             sim.run_for(secs(1));
         }
         for side in [A, B] {
-            let last = sim.sides[side].delivered.last().map(|(_, packet)| number_of(packet));
+            let last = sim.sides[side]
+                .delivered
+                .last()
+                .map(|(_, packet)| number_of(packet));
             assert_eq!(last, Some(1011), "after {outage} s");
         }
     }

@@ -51,8 +51,17 @@ fn late_messages_are_opened_within_the_window_of_1024() {
     for message in messages.iter().rev() {
         sim.arrive(B, message);
     }
-    assert_eq!(sim.sides[B].delivered.len(), 1024, "the newest and 1023 before it");
-    assert!(sim.sides[B].drops.iter().all(|reason| *reason == DropReason::Replayed));
+    assert_eq!(
+        sim.sides[B].delivered.len(),
+        1024,
+        "the newest and 1023 before it"
+    );
+    assert!(
+        sim.sides[B]
+            .drops
+            .iter()
+            .all(|reason| *reason == DropReason::Replayed)
+    );
 }
 
 #[test]
@@ -97,7 +106,7 @@ fn a_counter_near_its_end_is_refused_and_harms_nothing() {
 fn a_clock_that_goes_back_is_survived() {
     let mut sim = Sim::new(25);
     sim.establish();
-    sim.now = sim.now - secs(500);
+    sim.now -= secs(500);
     for number in 0..200 {
         sim.send_data(A, number);
         sim.send_data(B, number);
@@ -133,13 +142,20 @@ fn a_new_preshared_key_leaves_the_session_and_the_floor_and_rules_the_next_hands
     sim.run_for(secs(1));
     let psk = PresharedKey::generate();
     let now = sim.now();
-    sim.sides[B].peer.tunnel().set_preshared_key(now, Some(psk.clone()));
+    sim.sides[B]
+        .peer
+        .tunnel()
+        .set_preshared_key(now, Some(psk.clone()));
     assert_ne!(sim.sides[B].peer.tunnel().keypairs.indices(), session);
     sim.send_data(A, 3);
     sim.send_data(B, 3);
     sim.run_for(secs(1));
     assert_eq!(sim.sides[B].delivered.len(), 3, "the session lives on");
-    assert_eq!(sim.take(B, &old_initiation), Err(DropReason::Replayed), "the floor stays");
+    assert_eq!(
+        sim.take(B, &old_initiation),
+        Err(DropReason::Replayed),
+        "the floor stays"
+    );
     // One side alone has it: the next handshake fails.
     sim.run_for(secs(200));
     sim.clear();
@@ -191,11 +207,15 @@ fn packets_are_padded_to_sixteen_and_never_past_the_mtu() {
     }
     for sent in &sim.sent {
         let padded = sent.message.len() - DATA_OVERHEAD;
-        assert!(padded % 16 == 0 || padded == super::sim::MTU);
+        assert!(padded.is_multiple_of(16) || padded == super::sim::MTU);
         assert!(padded <= super::sim::MTU);
     }
     sim.run_for(secs(1));
     for (_, packet) in &sim.sides[B].delivered {
-        assert_eq!(packet.len(), 32 + (number_of(packet) as usize * 37) % 1300, "padding is cut");
+        assert_eq!(
+            packet.len(),
+            32 + (number_of(packet) as usize * 37) % 1300,
+            "padding is cut"
+        );
     }
 }

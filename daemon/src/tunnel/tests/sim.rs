@@ -38,9 +38,15 @@ pub struct Link {
 }
 
 impl Link {
-    pub const PERFECT: Self =
-        Self { loss: 0.0, duplicate: 0.0, delay: (BootDuration::from_millis(10), BootDuration::from_millis(10)) };
-    pub const CUT: Self = Self { loss: 1.0, ..Self::PERFECT };
+    pub const PERFECT: Self = Self {
+        loss: 0.0,
+        duplicate: 0.0,
+        delay: (BootDuration::from_millis(10), BootDuration::from_millis(10)),
+    };
+    pub const CUT: Self = Self {
+        loss: 1.0,
+        ..Self::PERFECT
+    };
 }
 
 /// One message as it was put on the link.
@@ -96,7 +102,13 @@ impl Sim {
             tunnel.set_identity(Some(identity.clone()));
             tunnel.endpoint = Some(Endpoint::new(([192, 0, 2, 1 + other as u8], 51820).into(), None));
             drop(tunnel);
-            Side { peer, identity, delivered: Vec::new(), drops: Vec::new(), events: Vec::new() }
+            Side {
+                peer,
+                identity,
+                delivered: Vec::new(),
+                drops: Vec::new(),
+                events: Vec::new(),
+            }
         };
         Self {
             now: BootInstant::from_nanos(1_000_000_000_000),
@@ -111,7 +123,10 @@ impl Sim {
     }
 
     pub fn now(&self) -> Now {
-        Now { boot: self.now, wall: self.wall + Duration::from_nanos(self.now.as_nanos()) }
+        Now {
+            boot: self.now,
+            wall: self.wall + Duration::from_nanos(self.now.as_nanos()),
+        }
     }
 
     /// Sends an inner packet, numbered so that it can be told from others.
@@ -143,7 +158,12 @@ impl Sim {
     pub fn put(&mut self, from: usize, out: Outbox) {
         for message in out {
             let kind = Kind::of(&message).expect("we send messages of the protocol");
-            self.sent.push(Sent { at: self.now, from, kind, message: message.clone() });
+            self.sent.push(Sent {
+                at: self.now,
+                from,
+                kind,
+                message: message.clone(),
+            });
             let link = self.links[from];
             let copies = 1 + usize::from(self.rng.random_bool(link.duplicate));
             for _ in 0..copies {
@@ -153,7 +173,8 @@ impl Sim {
                 let (least, most) = (link.delay.0.as_nanos(), link.delay.1.as_nanos());
                 let delay = BootDuration::from_nanos(self.rng.random_range(least..=most));
                 self.count += 1;
-                self.in_flight.insert((self.now + delay, self.count), (1 - from, message.clone()));
+                self.in_flight
+                    .insert((self.now + delay, self.count), (1 - from, message.clone()));
             }
         }
     }
@@ -164,7 +185,9 @@ impl Sim {
             let arrival = self.in_flight.first_key_value().map(|((at, _), _)| *at);
             let timers = [A, B].map(|side| self.sides[side].peer.tunnel().next_deadline());
             let next = [arrival, timers[A], timers[B]].into_iter().flatten().min();
-            let Some(next) = next.filter(|next| *next <= until) else { break };
+            let Some(next) = next.filter(|next| *next <= until) else {
+                break;
+            };
             self.now = self.now.max(next);
             if arrival == Some(next) {
                 let ((_, _), (to, message)) = self.in_flight.pop_first().expect("there is one");
@@ -253,12 +276,20 @@ impl Sim {
     }
 
     fn sent_by(&self, from: usize, which: impl Fn(&Sent) -> bool) -> Vec<BootInstant> {
-        self.sent.iter().filter(|sent| sent.from == from && which(sent)).map(|sent| sent.at).collect()
+        self.sent
+            .iter()
+            .filter(|sent| sent.from == from && which(sent))
+            .map(|sent| sent.at)
+            .collect()
     }
 
     /// The newest message of a kind from one side.
     pub fn last(&self, from: usize, kind: Kind) -> Vec<u8> {
-        let newest = self.sent.iter().rev().find(|sent| sent.from == from && sent.kind == kind);
+        let newest = self
+            .sent
+            .iter()
+            .rev()
+            .find(|sent| sent.from == from && sent.kind == kind);
         newest.expect("one was sent").message.clone()
     }
 
@@ -266,7 +297,11 @@ impl Sim {
     pub fn establish(&mut self) {
         self.send_data(A, u32::MAX);
         self.run_for(millis(100));
-        assert_eq!(self.sides[B].delivered.len(), 1, "the handshake carries the packet that waited");
+        assert_eq!(
+            self.sides[B].delivered.len(),
+            1,
+            "the handshake carries the packet that waited"
+        );
         self.clear();
     }
 
@@ -284,7 +319,28 @@ impl Sim {
 fn ipv4_packet(from: usize, number: u32) -> Vec<u8> {
     let len = 28 + 4 + (number as usize * 37) % 1300;
     let mut packet = vec![0x5a; len];
-    packet[..20].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1 + from as u8, 10, 0, 0, 2]);
+    packet[..20].copy_from_slice(&[
+        0x45,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        64,
+        17,
+        0,
+        0,
+        10,
+        0,
+        0,
+        1 + from as u8,
+        10,
+        0,
+        0,
+        2,
+    ]);
     packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
     packet[28..32].copy_from_slice(&number.to_be_bytes());
     packet

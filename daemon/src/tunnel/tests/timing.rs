@@ -24,7 +24,10 @@ fn the_initiator_makes_a_new_key_after_rekey_after_time_and_the_responder_does_n
     let mut last = birth;
     for at in initiations {
         let age = at.saturating_since(last);
-        assert!(age >= REKEY_AFTER_TIME && age < REKEY_AFTER_TIME + millis(1100), "{age:?}");
+        assert!(
+            age >= REKEY_AFTER_TIME && age < REKEY_AFTER_TIME + millis(1100),
+            "{age:?}"
+        );
         last = at;
     }
     assert_eq!(sim.sides[A].delivered.len(), 400);
@@ -92,7 +95,11 @@ fn a_persistent_keepalive_comes_at_its_interval() {
     let now = sim.now;
     sim.sides[A].peer.tunnel().set_keepalive_interval(now, 20);
     sim.run_for(secs(61));
-    let times: Vec<_> = sim.keepalives(A).iter().map(|at| at.saturating_since(now).as_secs()).collect();
+    let times: Vec<_> = sim
+        .keepalives(A)
+        .iter()
+        .map(|at| at.saturating_since(now).as_secs())
+        .collect();
     assert_eq!(times, [0, 20, 40, 60]);
     let now = sim.now;
     sim.sides[A].peer.tunnel().set_keepalive_interval(now, 0);
@@ -111,7 +118,12 @@ fn a_persistent_keepalive_makes_the_first_handshake_by_itself_and_after_a_give_u
     assert!(sim.initiations(A).len() > 20, "{:?}", sim.initiations(A));
     sim.links = [Link::PERFECT; 2];
     sim.run_for(secs(30));
-    assert!(sim.sides[B].events.iter().any(|(_, event)| *event == Event::HandshakeComplete));
+    assert!(
+        sim.sides[B]
+            .events
+            .iter()
+            .any(|(_, event)| *event == Event::HandshakeComplete)
+    );
 }
 
 #[test]
@@ -128,7 +140,10 @@ fn an_initiation_is_repeated_with_jitter_given_up_after_ninety_seconds_and_reviv
     let mut distinct = std::collections::HashSet::new();
     for pair in initiations.windows(2) {
         let gap = pair[1].saturating_since(pair[0]);
-        assert!(gap >= REKEY_TIMEOUT && gap <= REKEY_TIMEOUT + millis(JITTER), "{gap:?}");
+        assert!(
+            gap >= REKEY_TIMEOUT && gap <= REKEY_TIMEOUT + millis(JITTER),
+            "{gap:?}"
+        );
         distinct.insert(gap);
     }
     assert!(distinct.len() > 5, "jitter varies");
@@ -142,7 +157,11 @@ fn an_initiation_is_repeated_with_jitter_given_up_after_ninety_seconds_and_reviv
     sim.links[A] = Link::PERFECT;
     sim.send_data(A, 777);
     sim.run_for(secs(1));
-    let numbers: Vec<_> = sim.sides[B].delivered.iter().map(|(_, packet)| super::sim::number_of(packet)).collect();
+    let numbers: Vec<_> = sim.sides[B]
+        .delivered
+        .iter()
+        .map(|(_, packet)| super::sim::number_of(packet))
+        .collect();
     assert_eq!(numbers, [777]);
 }
 
@@ -161,7 +180,10 @@ fn data_that_nothing_answers_makes_a_new_handshake_after_fifteen_seconds() {
     let initiations = sim.initiations(A);
     let after = initiations[0].saturating_since(sent);
     assert!(after >= KEEPALIVE_TIMEOUT + REKEY_TIMEOUT, "{after:?}");
-    assert!(after <= KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + millis(JITTER), "{after:?}");
+    assert!(
+        after <= KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + millis(JITTER),
+        "{after:?}"
+    );
 }
 
 #[test]
