@@ -34,6 +34,11 @@ pub trait Clocksource: Send + Sync + fmt::Debug {
     /// Ticks to nanoseconds.
     fn scale(&self) -> Scale;
 
+    /// Nanoseconds from one value to the next.
+    fn resolution_ns(&self) -> f64 {
+        1e9 / self.scale().hz()
+    }
+
     /// What the counter counts from.
     fn epoch(&self) -> Epoch {
         Epoch::Arbitrary
@@ -182,7 +187,7 @@ mod tests {
         let error = "manual".parse::<SourceKind>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown clock `manual`: use one of tsc, boottime, coarse"
+            "unknown clock `manual`: use one of tsc, boottime, hpet, coarse, hpet-locked, hpet-sim"
         );
     }
 

@@ -24,6 +24,22 @@ pub(crate) struct HostSample {
     pub slept: (u64, u64),
 }
 
+/// Differences of the host's two clocks up to this many nanoseconds are rounding.
+const NO_SLEEP: u64 = 1_000;
+
+impl HostSample {
+    /// Nanoseconds asleep that `known`, the bounds from earlier samples, did not have; and what is known now.
+    pub(crate) fn newly_slept(&self, known: &mut (u64, u64)) -> u64 {
+        let ((least, most), (known_least, known_most)) = (self.slept, *known);
+        if least <= known_most.saturating_add(NO_SLEEP) {
+            *known = (known_least.max(least), known_most.min(most).max(least));
+            return 0;
+        }
+        *known = self.slept;
+        least - known_least
+    }
+}
+
 impl Host {
     /// Nanoseconds since boot, time asleep included.
     #[inline]
@@ -74,6 +90,12 @@ impl Host {
                 }
             }
         }
+    }
+
+    /// Whether the machine has slept since `known` was made.
+    pub(crate) fn has_slept(&self, known: &mut Option<(u64, u64)>) -> bool {
+        let sample = self.sample();
+        sample.newly_slept(known.get_or_insert(sample.slept)) > 0
     }
 
     /// Whether the reference can be read at all: a sandbox may forbid it.

@@ -44,6 +44,7 @@
 #![warn(missing_docs)]
 
 mod anchor;
+pub mod arbiter;
 mod calibrate;
 mod clocksource;
 pub mod fault;
@@ -54,11 +55,13 @@ mod latch;
 mod refine;
 mod scale;
 pub mod source;
+pub mod survey;
 mod sync;
 mod sys;
 mod timekeeper;
 mod wall;
 
+pub use arbiter::{Arbiter, Verdict};
 pub use clocksource::{Clocksource, Epoch, OpenError, SourceKind, UnknownSource};
 pub use fault::Fault;
 pub use host::Host;
@@ -66,5 +69,6 @@ pub use instant::{BootDuration, BootInstant};
 pub use latch::Latch;
 pub use scale::Scale;
 pub use source::{HpetSim, ManualClock, SimConfig};
+pub use survey::Survey;
 pub use timekeeper::Timekeeper;
 pub use wall::wall_clock;

@@ -5,6 +5,7 @@ mod coarse;
 mod hpet_mmap;
 mod hpet_sim;
 mod manual;
+mod monotonic_raw;
 mod tsc;
 
 use std::sync::{Arc, OnceLock};
@@ -14,6 +15,7 @@ pub use coarse::Coarse;
 pub use hpet_mmap::HpetMmap;
 pub use hpet_sim::{HpetSim, SimConfig};
 pub use manual::ManualClock;
+pub use monotonic_raw::MonotonicRaw;
 pub use tsc::Tsc;
 
 use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
@@ -83,6 +85,19 @@ impl Source {
         }
     }
 
+    /// The clock as whoever compares clocks sees it.
+    pub fn to_dyn(&self) -> Arc<dyn Clocksource> {
+        match self {
+            Source::Boottime(boottime) => Arc::new(*boottime),
+            Source::Coarse(coarse) => Arc::new(*coarse),
+            Source::Tsc(tsc) => Arc::new(tsc.clone()),
+            Source::Hpet(hpet) => hpet.clone(),
+            Source::HpetSim(sim) => sim.clone(),
+            Source::Manual(clock) => clock.clone(),
+            Source::Custom(source) => source.clone(),
+        }
+    }
+
     pub fn as_dyn(&self) -> &dyn Clocksource {
         match self {
             Source::Boottime(boottime) => boottime,
@@ -130,9 +145,9 @@ const SLOTS: usize = 8;
 const _: () = assert!((SourceKind::Custom as usize) < SLOTS);
 
 impl Sources {
-    /// Puts the clock at its kind's place, unless there is one already.
-    pub fn put(&self, source: Source) {
-        let _ = self.0[source.kind() as usize].set(source);
+    /// Puts the clock at its kind's place, unless there is one already; the one that is there then.
+    pub fn put(&self, source: Source) -> &Source {
+        self.0[source.kind() as usize].get_or_init(|| source)
     }
 
     pub fn of_kind(&self, kind: SourceKind) -> Option<&Source> {
