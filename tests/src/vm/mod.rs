@@ -72,6 +72,7 @@ impl Machine {
 
     /// Boots it, has it carry out these scenarios, and waits until it is off.
     #[track_caller]
+    #[allow(clippy::disallowed_methods, reason = "the time of the machine outside")]
     pub fn run(&self, scenarios: &[&str]) -> Run {
         let cache = cache();
         let console = cache.join(format!("{}-console.log", self.name));
