@@ -4,6 +4,7 @@
 //! one peer knows of the protocol is [`tunnel`]; [`noise`] alone knows boringtun.
 
 pub mod cli;
+pub mod config;
 pub mod control;
 pub mod cookie;
 pub mod daemonise;
@@ -16,10 +17,12 @@ pub mod link;
 pub mod logging;
 pub mod message;
 pub mod metrics;
+pub mod netlink;
 pub mod noise;
 pub mod noise_set;
 pub mod packet;
 pub mod peer;
+pub mod reconcile;
 pub mod routing;
 pub mod rx_worker;
 pub mod status;

@@ -13,6 +13,8 @@
 
 pub mod client;
 mod get;
+#[cfg(test)]
+mod properties;
 mod server;
 mod session;
 mod set;

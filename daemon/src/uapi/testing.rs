@@ -102,7 +102,7 @@ impl Control for Recorder {
             }
             Some(index) => index,
         };
-        for allowed in &change.allowed_ips {
+        for allowed in change.allowed_ips.iter().filter(|allowed| !allowed.remove) {
             let net = allowed.net.trunc();
             let others = snapshot
                 .peers
