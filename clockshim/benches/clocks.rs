@@ -110,11 +110,13 @@ mod seam {
 
     impl<C: Clocksource> Generic<C> {
         fn fast(&self) -> BootInstant {
-            let nanos = self.latch.read(|[base, fraction, last, mask, scale]| {
-                let ticks = self.source.read().wrapping_sub(last) & mask;
+            let nanos = self.latch.read(|slot| {
+                let counter = self.source.read();
+                let [base, fraction, last, mask, scale] = slot.words();
+                let ticks = counter.wrapping_sub(last) & mask;
                 let ticks = if ticks & !(mask >> 1) == 0 { ticks } else { 0 };
                 let product = u128::from(ticks) * u128::from(scale as u32) + u128::from(fraction);
-                base.saturating_add(u64::try_from(product >> (scale >> 32)).unwrap_or(u64::MAX))
+                base.saturating_add(u64::try_from(product >> (scale >> 32 & 63)).unwrap_or(u64::MAX))
             });
             BootInstant::from_nanos(nanos)
         }

@@ -66,7 +66,7 @@ pub use clocksource::{Clocksource, Epoch, OpenError, SourceKind, UnknownSource};
 pub use fault::Fault;
 pub use host::Host;
 pub use instant::{BootDuration, BootInstant};
-pub use latch::Latch;
+pub use latch::{Latch, Slot};
 pub use scale::Scale;
 pub use source::{HpetSim, ManualClock, SimConfig};
 pub use survey::Survey;

@@ -113,9 +113,9 @@ impl Timekeeper {
     /// as far as that does.
     #[inline]
     pub fn fast(&self) -> BootInstant {
-        let nanos = self.anchor.read(|words| {
-            let anchor = Anchor::from_words(words);
-            anchor.at(self.sources.read(anchor.place))
+        let nanos = self.anchor.read(|slot| {
+            let cycle = self.sources.read(Anchor::place_of(slot));
+            Anchor::from_words(slot.words()).at(cycle)
         });
         BootInstant::from_nanos(nanos)
     }

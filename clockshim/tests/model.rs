@@ -64,13 +64,13 @@ fn a_latch_gives_whole_copies_that_never_go_back() {
         let writer = thread::spawn(move || (1..=2).for_each(|n| writer.write([n, n])));
         let mut last = 0;
         for _ in 0..2 {
-            let [a, b] = latch.read(|words| words);
+            let [a, b] = latch.read(|slot| slot.words());
             assert_eq!(a, b, "torn");
             assert!(a >= last, "an older copy");
             last = a;
         }
         writer.join().unwrap();
-        assert_eq!(latch.read(|words| words), [2, 2]);
+        assert_eq!(latch.read(|slot| slot.words()), [2, 2]);
     });
 }
 

@@ -60,13 +60,13 @@ impl Timeline {
 
     /// The counter's ticks at `time`, true nanoseconds since the faults were armed; its upper bits are not cut off.
     pub fn ticks(&self, time: u64) -> u64 {
-        let start = self.checkpoint.read(Point::from_words);
+        let start = self.checkpoint.read(|slot| Point::from_words(slot.words()));
         // A reader may be late and find a checkpoint after its own time: then the counter is where that says.
         let end = self.walk(start, time.max(start.time));
         if end.time - start.time > STALE {
             // Whoever cannot have the lock at once need not: somebody else is doing it.
             if let Some(_guard) = self.writer.try_lock()
-                && end.time > self.checkpoint.read(Point::from_words).time
+                && end.time > self.checkpoint.read(|slot| Point::from_words(slot.words())).time
             {
                 self.checkpoint.write(end.to_words());
             }

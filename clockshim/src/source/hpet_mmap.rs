@@ -2,6 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use crate::clocksource::{Clocksource, OpenError, SourceKind};
 use crate::host::Host;
@@ -18,10 +21,13 @@ const READINGS: u32 = 1_000_000;
 
 /// The machine's HPET, mapped read-only and uncached. A read takes the bus: 0.1 to 2 microseconds.
 ///
+/// As long as it is open it takes one of the device's comparators, of which the kernel leaves some to programs: often one to five, so
+/// that is how many processes can use it at once.
+///
 /// The counter is read in one access as wide as it is. One of 32 bits wraps in 43 s to 7 minutes; the timekeeper widens it.
 #[derive(Debug)]
 pub struct HpetMmap {
-    page: RegisterPage,
+    page: Arc<RegisterPage>,
     capabilities: Capabilities,
     /// The kernel's lock in front, if that was asked for. It holds 32 bits.
     lock: Option<CombiningLock>,
@@ -40,14 +46,13 @@ impl HpetMmap {
             why,
             instead: "use hpet-sim, or tsc for speed",
         };
-        let device = File::open(DEVICE).map_err(|error| refuse(why_not_opened(&error)))?;
-        let page = RegisterPage::map(&device).map_err(|error| refuse(why_not_mapped(&error)))?;
+        let page = page().map_err(refuse)?;
         let (start, mut readings) = (host.boot(), 0);
         let patience = || {
             readings += 1;
             readings < READINGS && host.boot().saturating_sub(start) < PATIENCE
         };
-        let capabilities = Capabilities::probe(&page, patience)
+        let capabilities = Capabilities::probe(&*page, patience)
             .map_err(|bad| refuse(format!("{DEVICE} maps, but {bad}")))?;
         Ok(HpetMmap {
             page,
@@ -95,7 +100,7 @@ impl Clocksource for HpetMmap {
 
     #[inline]
     fn read_direct(&self) -> u64 {
-        self.capabilities.main_counter(&self.page)
+        self.capabilities.main_counter(&*self.page)
     }
 
     fn width(&self) -> u32 {
@@ -130,6 +135,20 @@ impl HpetMmap {
     }
 }
 
+/// The mapping that this process has. The driver gives each open file, and each mapping that outlives it, a comparator of its own,
+/// and there may be just one to spare; so everybody here shares one.
+fn page() -> Result<Arc<RegisterPage>, String> {
+    static SHARED: Mutex<Weak<RegisterPage>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock();
+    if let Some(page) = shared.upgrade() {
+        return Ok(page);
+    }
+    let device = File::open(DEVICE).map_err(|error| why_not_opened(&error))?;
+    let page = Arc::new(RegisterPage::map(&device).map_err(|error| why_not_mapped(&error))?);
+    *shared = Arc::downgrade(&page);
+    Ok(page)
+}
+
 fn why_not_opened(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOENT) => {
@@ -140,7 +159,7 @@ fn why_not_opened(error: &io::Error) -> String {
         Some(libc::EACCES | libc::EPERM) => {
             format!("no permission to read {DEVICE}: run as root, or let your group read it")
         }
-        Some(libc::EBUSY) => format!("{DEVICE} is busy: other programs have all of its comparators open"),
+        Some(libc::EBUSY) => format!("{DEVICE} is busy: other programs hold all of its spare comparators"),
         _ => format!("{DEVICE} cannot be opened: {error}"),
     }
 }

@@ -155,8 +155,21 @@ impl Sources {
     }
 
     /// The counter of the clock at that place. A place that was never filled reads zero; the timekeeper names none.
+    ///
+    /// The TSC is told apart here, so that its stamp is a compare and the instruction; a call costs less than a
+    /// read of any other clock.
     #[inline]
     pub fn read(&self, place: u64) -> u64 {
+        if place == SourceKind::Tsc as u64
+            && let Some(Source::Tsc(tsc)) = self.0[SourceKind::Tsc as usize].get()
+        {
+            return tsc.read();
+        }
+        self.read_other(place)
+    }
+
+    #[inline(never)]
+    fn read_other(&self, place: u64) -> u64 {
         self.0[place as usize % SLOTS].get().map_or(0, Source::read)
     }
 }
