@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,9 @@ impl Machine {
     #[track_caller]
     #[allow(clippy::disallowed_methods, reason = "the time of the machine outside")]
     pub fn run(&self, scenarios: &[&str]) -> Run {
+        // One at a time: each takes as many processors as most machines have.
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let cache = cache();
         let console = cache.join(format!("{}-console.log", self.name));
         let results = cache.join(format!("{}-results.log", self.name));
