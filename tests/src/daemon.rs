@@ -56,11 +56,15 @@ pub fn binary() -> PathBuf {
 }
 
 fn built() -> PathBuf {
+    target_directory().join("release/hpetun")
+}
+
+/// Where cargo puts what it builds.
+pub fn target_directory() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the workspace");
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    target.join("release/hpetun")
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from)
 }
 
 /// A name that no other scenario, of this run or another one, has: control sockets know no namespaces.

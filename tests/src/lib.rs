@@ -14,6 +14,7 @@ pub mod pair;
 pub mod relay;
 pub mod sys;
 pub mod uapi;
+pub mod vm;
 pub mod wait;
 pub mod wg;
 
