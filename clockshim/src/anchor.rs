@@ -1,7 +1,7 @@
 //! The anchor: which counter is read, and what boot time was at one of its readings.
 
 use crate::clocksource::{SourceKind, mask, ticks_between};
-use crate::latch::Latch;
+use crate::latch::{Latch, Slot};
 use crate::scale::Scale;
 use crate::source::Source;
 
@@ -45,14 +45,15 @@ impl Anchor {
         self.place == kind as u64
     }
 
-    /// Nanoseconds since boot at the reading `cycle`.
+    /// Nanoseconds since boot at the reading `cycle`, for the hot path: wraps where the result does not fit.
     #[inline]
     pub fn at(&self, cycle: u64) -> u64 {
-        self.span(cycle).0
+        let ticks = ticks_between(self.cycle_last, cycle, self.mask);
+        self.base
+            .wrapping_add(self.scale.nanos_wrapping(ticks, self.fraction))
     }
 
-    /// The same, with what is left over below a nanosecond.
-    #[inline]
+    /// The same, with what is left over below a nanosecond; saturates.
     fn span(&self, cycle: u64) -> (u64, u64) {
         let ticks = ticks_between(self.cycle_last, cycle, self.mask);
         let (nanos, fraction) = self.scale.nanos_with(ticks, self.fraction);
@@ -90,6 +91,12 @@ impl Anchor {
         [self.base, self.fraction, self.cycle_last, self.mask, scale]
     }
 
+    /// The source's place, which is all that a reader needs before it reads the counter.
+    #[inline]
+    pub fn place_of(slot: &Slot<WORDS>) -> u64 {
+        slot.word(4) >> 40
+    }
+
     #[inline]
     pub fn from_words([base, fraction, cycle_last, mask, scale]: [u64; WORDS]) -> Anchor {
         Anchor {
@@ -97,7 +104,7 @@ impl Anchor {
             fraction,
             cycle_last,
             mask,
-            scale: Scale::from_parts(scale as u32, (scale >> 32) as u32 & 0xff),
+            scale: Scale::from_parts(scale as u32, (scale >> 32) as u32),
             place: scale >> 40,
         }
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hpet::LockReport;
 use crate::scale::Scale;
 
 /// A counter that a [`Timekeeper`](crate::Timekeeper) turns into time.
@@ -33,6 +34,11 @@ pub trait Clocksource: Send + Sync + fmt::Debug {
     /// Ticks to nanoseconds.
     fn scale(&self) -> Scale;
 
+    /// Nanoseconds from one value to the next.
+    fn resolution_ns(&self) -> f64 {
+        1e9 / self.scale().hz()
+    }
+
     /// What the counter counts from.
     fn epoch(&self) -> Epoch {
         Epoch::Arbitrary
@@ -47,6 +53,11 @@ pub trait Clocksource: Send + Sync + fmt::Debug {
     /// How good a clock this is where it works, on the kernel's scale: 1 to 99 unfit, 100 to 199 usable, 200 to 299
     /// good, 300 to 399 fast and exact, 400 and up perfect.
     fn rating(&self) -> u32;
+
+    /// The lock in front of the counter at this moment, for a source that has one.
+    fn lock_report(&self) -> Option<LockReport> {
+        None
+    }
 }
 
 /// What a counter counts from.
@@ -86,6 +97,12 @@ pub enum SourceKind {
     Coarse,
     /// The processor's time stamp counter.
     Tsc,
+    /// The machine's HPET through `/dev/hpet`.
+    Hpet,
+    /// The same behind the kernel's combining lock.
+    HpetLocked,
+    /// A simulated HPET behind the kernel's combining lock.
+    HpetSim,
     /// A clock that a test moves by hand. It has no name that a user could give.
     Manual,
     /// A source that the program brought along. It has no name that a user could give.
@@ -94,7 +111,14 @@ pub enum SourceKind {
 
 impl SourceKind {
     /// The kinds that a user can ask for by name, best first.
-    pub const NAMED: [SourceKind; 3] = [SourceKind::Tsc, SourceKind::Boottime, SourceKind::Coarse];
+    pub const NAMED: [SourceKind; 6] = [
+        SourceKind::Tsc,
+        SourceKind::Boottime,
+        SourceKind::Hpet,
+        SourceKind::Coarse,
+        SourceKind::HpetLocked,
+        SourceKind::HpetSim,
+    ];
 
     /// The name, as [`FromStr`] takes it.
     pub const fn as_str(self) -> &'static str {
@@ -102,6 +126,9 @@ impl SourceKind {
             SourceKind::Boottime => "boottime",
             SourceKind::Coarse => "coarse",
             SourceKind::Tsc => "tsc",
+            SourceKind::Hpet => "hpet",
+            SourceKind::HpetLocked => "hpet-locked",
+            SourceKind::HpetSim => "hpet-sim",
             SourceKind::Manual => "manual",
             SourceKind::Custom => "custom",
         }
@@ -160,7 +187,7 @@ mod tests {
         let error = "manual".parse::<SourceKind>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown clock `manual`: use one of tsc, boottime, coarse"
+            "unknown clock `manual`: use one of tsc, boottime, hpet, coarse, hpet-locked, hpet-sim"
         );
     }
 

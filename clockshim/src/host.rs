@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::instant::BootInstant;
 use crate::source::ManualClock;
 use crate::sys;
 
@@ -23,6 +24,22 @@ pub(crate) struct HostSample {
     pub slept: (u64, u64),
 }
 
+/// Differences of the host's two clocks up to this many nanoseconds are rounding.
+const NO_SLEEP: u64 = 1_000;
+
+impl HostSample {
+    /// Nanoseconds asleep that `known`, the bounds from earlier samples, did not have; and what is known now.
+    pub(crate) fn newly_slept(&self, known: &mut (u64, u64)) -> u64 {
+        let ((least, most), (known_least, known_most)) = (self.slept, *known);
+        if least <= known_most.saturating_add(NO_SLEEP) {
+            *known = (known_least.max(least), known_most.min(most).max(least));
+            return 0;
+        }
+        *known = self.slept;
+        least - known_least
+    }
+}
+
 impl Host {
     /// Nanoseconds since boot, time asleep included.
     #[inline]
@@ -32,6 +49,23 @@ impl Host {
             Host::System => sys::clock_gettime(libc::CLOCK_BOOTTIME).unwrap_or(0),
             Host::Manual(clock) => clock.now().as_nanos(),
         }
+    }
+
+    /// Nanoseconds since boot without the time asleep.
+    #[inline]
+    pub(crate) fn monotonic(&self) -> u64 {
+        match self {
+            Host::System => sys::clock_gettime(libc::CLOCK_MONOTONIC).unwrap_or(0),
+            Host::Manual(clock) => clock
+                .now()
+                .saturating_since(BootInstant::ZERO + clock.slept())
+                .as_nanos(),
+        }
+    }
+
+    /// Whether time goes by while nobody moves it by hand, so that waiting for it makes sense.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Host::System)
     }
 
     /// Boot time with the time asleep, told from the two kernel clocks that differ in nothing else.
@@ -56,6 +90,12 @@ impl Host {
                 }
             }
         }
+    }
+
+    /// Whether the machine has slept since `known` was made.
+    pub(crate) fn has_slept(&self, known: &mut Option<(u64, u64)>) -> bool {
+        let sample = self.sample();
+        sample.newly_slept(known.get_or_insert(sample.slept)) > 0
     }
 
     /// Whether the reference can be read at all: a sandbox may forbid it.

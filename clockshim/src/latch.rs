@@ -21,7 +21,7 @@ pub struct Latch<const WORDS: usize> {
 /// One copy, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Slot<const WORDS: usize>([AtomicU64; WORDS]);
+pub struct Slot<const WORDS: usize>([AtomicU64; WORDS]);
 
 impl<const WORDS: usize> Latch<WORDS> {
     /// A latch that holds `words` in both copies.
@@ -33,18 +33,16 @@ impl<const WORDS: usize> Latch<WORDS> {
         }
     }
 
-    /// Hands one whole copy to `use_words`, and returns what that made of it.
+    /// Lets `use_slot` read one whole copy, and returns what that made of it.
     ///
-    /// `use_words` runs again with a newer copy where a write overtook it, so it must be free of side effects. The
+    /// `use_slot` runs again with a newer copy where a write overtook it, so it must be free of side effects. The
     /// copy may be the one before the last write, if that write has not ended.
     #[inline]
-    pub fn read<T>(&self, mut use_words: impl FnMut([u64; WORDS]) -> T) -> T {
+    pub fn read<T>(&self, mut use_slot: impl FnMut(&Slot<WORDS>) -> T) -> T {
         loop {
             // Acquire: pairs with the store that turned readers to this slot, so its words are at least that new.
             let before = self.sequence.load(Ordering::Acquire);
-            let slot = &self.slots[(before & 1) as usize];
-            let words = std::array::from_fn(|i| slot.0[i].load(Ordering::Relaxed));
-            let result = use_words(words);
+            let result = use_slot(&self.slots[(before & 1) as usize]);
             // Had we seen a word of a later write, this fence pairs with the one before that write, and the count
             // that it follows is seen too.
             fence(Ordering::Acquire);
@@ -67,5 +65,19 @@ impl<const WORDS: usize> Latch<WORDS> {
                 to.store(from, Ordering::Relaxed);
             }
         }
+    }
+}
+
+impl<const WORDS: usize> Slot<WORDS> {
+    /// All words. They belong together once [`Latch::read`] has returned.
+    #[inline]
+    pub fn words(&self) -> [u64; WORDS] {
+        std::array::from_fn(|i| self.word(i))
+    }
+
+    /// One of the words: for a reader that has something to do before it needs the others.
+    #[inline]
+    pub fn word(&self, i: usize) -> u64 {
+        self.0[i].load(Ordering::Relaxed)
     }
 }

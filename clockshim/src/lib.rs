@@ -25,6 +25,20 @@
 //! `CLOCK_BOOTTIME` with `CLOCK_MONOTONIC`, whose difference is the time asleep, and folds in what is new; a counter is not believed
 //! across a sleep. A rate that was measured when the source was opened (the TSC's) is measured again after 1, 4, 16 and 64 s.
 //!
+//! # Sources
+//!
+//! | name | what it is | one read |
+//! |---|---|---|
+//! | `tsc` | the processor's time stamp counter, where it is invariant | one instruction |
+//! | `boottime` | `CLOCK_BOOTTIME` through the vDSO | twice that; a system call where the kernel itself does not run on the TSC |
+//! | `coarse` | `CLOCK_MONOTONIC_COARSE`: late by up to one tick of 1 to 10 ms | a third of it |
+//! | `hpet` | the machine's HPET through `/dev/hpet` | 0.1 to 2 microseconds |
+//! | `hpet-locked` | the same behind the kernel's [combining lock](hpet::CombiningLock) | shared by whoever waits |
+//! | `hpet-sim` | a [simulated HPET](HpetSim) behind that lock, with [faults](fault) to order | 1.2 microseconds, or as ordered |
+//!
+//! [`Survey`] measures all of them on the machine at hand. [`Arbiter`] compares the one in use with others, tells which is wrong, and
+//! goes over to a better one.
+//!
 //! # Guarantees
 //!
 //! - [`Timekeeper::monotonic`] never goes back, in any thread, across updates, switches and broken counters.
@@ -44,24 +58,31 @@
 #![warn(missing_docs)]
 
 mod anchor;
+pub mod arbiter;
 mod calibrate;
 mod clocksource;
+pub mod fault;
 mod host;
+pub mod hpet;
 mod instant;
 mod latch;
 mod refine;
 mod scale;
 pub mod source;
+pub mod survey;
 mod sync;
 mod sys;
 mod timekeeper;
 mod wall;
 
+pub use arbiter::{Arbiter, Verdict};
 pub use clocksource::{Clocksource, Epoch, OpenError, SourceKind, UnknownSource};
+pub use fault::Fault;
 pub use host::Host;
 pub use instant::{BootDuration, BootInstant};
-pub use latch::Latch;
+pub use latch::{Latch, Slot};
 pub use scale::Scale;
-pub use source::ManualClock;
+pub use source::{HpetSim, ManualClock, SimConfig};
+pub use survey::Survey;
 pub use timekeeper::Timekeeper;
 pub use wall::wall_clock;

@@ -53,11 +53,12 @@ impl Scale {
         self.shift
     }
 
-    /// Rebuilds a scale from its two parts; the shift is cut to what a scale may have.
+    /// Rebuilds a scale from its two parts: the lower six bits of `shift` count.
+    #[inline]
     pub(crate) fn from_parts(mult: u32, shift: u32) -> Scale {
         Scale {
             mult,
-            shift: shift.min(MAX_SHIFT),
+            shift: shift & 63,
         }
     }
 
@@ -72,7 +73,6 @@ impl Scale {
     }
 
     /// Nanoseconds in `ticks`, rounded down; saturates above [`Scale::max_ticks`].
-    #[inline]
     pub fn nanos(self, ticks: u64) -> u64 {
         self.nanos_with(ticks, 0).0
     }
@@ -85,6 +85,13 @@ impl Scale {
         let product = u128::from(ticks) * u128::from(self.mult) + u128::from(fraction);
         let nanos = u64::try_from(product >> self.shift).unwrap_or(u64::MAX);
         (nanos, product as u64 & ((1 << self.shift) - 1))
+    }
+
+    /// The nanoseconds alone, cut to 64 bits rather than saturated: a nanosecond less for each stamp, and the same up to
+    /// [`Scale::max_ticks`].
+    #[inline]
+    pub(crate) fn nanos_wrapping(self, ticks: u64, fraction: u64) -> u64 {
+        ((u128::from(ticks) * u128::from(self.mult) + u128::from(fraction)) >> self.shift) as u64
     }
 
     /// The most ticks whose nanoseconds fit in 64 bits.
@@ -131,6 +138,9 @@ mod tests {
             let exact = (u128::from(ticks) * u128::from(scale.mult())) >> scale.shift();
             prop_assert_eq!(u128::from(scale.nanos(ticks)), exact.min(u128::from(u64::MAX)));
             prop_assert_eq!(ticks <= scale.max_ticks(), exact <= u128::from(u64::MAX));
+            if ticks < scale.max_ticks() {
+                prop_assert_eq!(scale.nanos_wrapping(ticks, 0), scale.nanos(ticks));
+            }
             prop_assert!(scale.nanos(ticks.saturating_add(more)) >= scale.nanos(ticks));
         }
 

@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use crate::anchor::{Anchor, AnchorLatch};
 use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
 use crate::host::{Host, HostSample};
+use crate::hpet::LockReport;
 use crate::instant::BootInstant;
 use crate::refine::Refinement;
-use crate::source::{ManualClock, Source, Sources};
+use crate::source::{HpetSim, ManualClock, Source, Sources};
 
 /// Boot time from one clock source, which may be changed while time is read.
 ///
@@ -74,6 +75,12 @@ impl Timekeeper {
         Timekeeper::new(Source::Custom(source), host)
     }
 
+    /// Time by a simulated HPET, which the caller keeps a hand on.
+    pub fn simulated(sim: Arc<HpetSim>) -> Timekeeper {
+        let host = sim.host().clone();
+        Timekeeper::new(Source::HpetSim(sim), host)
+    }
+
     fn new(source: Source, host: Host) -> Timekeeper {
         let HostSample { boot, slept } = host.sample();
         let anchor = match source.epoch() {
@@ -106,9 +113,9 @@ impl Timekeeper {
     /// as far as that does.
     #[inline]
     pub fn fast(&self) -> BootInstant {
-        let nanos = self.anchor.read(|words| {
-            let anchor = Anchor::from_words(words);
-            anchor.at(self.sources.read(anchor.place))
+        let nanos = self.anchor.read(|slot| {
+            let cycle = self.sources.read(Anchor::place_of(slot));
+            Anchor::from_words(slot.words()).at(cycle)
         });
         BootInstant::from_nanos(nanos)
     }
@@ -136,7 +143,7 @@ impl Timekeeper {
     pub fn update(&self) {
         let mut state = self.state.lock();
         let sample = self.host.sample();
-        let slept = newly_slept(&mut state, &sample);
+        let slept = sample.newly_slept(&mut state.slept);
         let anchor = state.anchor;
         state.anchor = match state.source.epoch() {
             Epoch::Boot => anchor,
@@ -195,6 +202,34 @@ impl Timekeeper {
         self.state.lock().source.kind()
     }
 
+    /// The lock in front of the counter in use, where there is one: for a report on readers that wait for it.
+    pub fn lock_report(&self) -> Option<LockReport> {
+        self.state.lock().source.as_dyn().lock_report()
+    }
+
+    /// The source in use, for whoever compares it with others.
+    pub(crate) fn source(&self) -> Arc<dyn Clocksource> {
+        self.state.lock().source.to_dyn()
+    }
+
+    /// A source of that kind, opened now unless it has been used before.
+    pub(crate) fn open_source(&self, kind: SourceKind) -> Result<Arc<dyn Clocksource>, OpenError> {
+        self.opened(kind).map(Source::to_dyn)
+    }
+
+    fn opened(&self, kind: SourceKind) -> Result<&Source, OpenError> {
+        if let Some(source) = self.sources.of_kind(kind) {
+            return Ok(source);
+        }
+        let source = Source::open(kind, &self.host)?;
+        Ok(self.sources.put(source))
+    }
+
+    /// What tells the time asleep.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Goes over to another clock. Time goes on from where it is: no step, in whatever state the old counter is.
     ///
     /// Takes as long as [`open`](Timekeeper::open); readers go on meanwhile.
@@ -222,20 +257,6 @@ impl Timekeeper {
         self.anchor.write(state.anchor.to_words());
         Ok(())
     }
-}
-
-/// Differences of the host's two clocks up to this many nanoseconds are rounding.
-const NO_SLEEP: u64 = 1_000;
-
-/// Time asleep that the last update did not know of, in nanoseconds.
-fn newly_slept(state: &mut State, sample: &HostSample) -> u64 {
-    let ((least, most), (known_least, known_most)) = (sample.slept, state.slept);
-    if least <= known_most.saturating_add(NO_SLEEP) {
-        state.slept = (known_least.max(least), known_most.min(most).max(least));
-        return 0;
-    }
-    state.slept = sample.slept;
-    least - known_least
 }
 
 /// Pairs of readings of which the closest is kept.

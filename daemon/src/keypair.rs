@@ -47,7 +47,8 @@ pub struct Keypairs {
     previous: Option<Keypair>,
     /// As the responder: waits for the initiator's first message, which proves that it has the key.
     next: Option<Keypair>,
-    /// The `next` before, whose response may have crossed the initiator's retry: it can still be the one it takes.
+    /// The `next` before, whose response may have crossed the initiator's retry: it can still be the one it takes. Or
+    /// one that was put aside for a keypair of our own.
     next_before: Option<Keypair>,
 }
 
@@ -86,8 +87,9 @@ impl Keypairs {
     }
 
     /// A message came in on `index`. True if it confirmed a session that we are the responder of. With `prefer_own`, a
-    /// keypair of our own that was made at the same time stays the one to send with.
-    pub fn confirm(&mut self, index: u32, prefer_own: bool) -> bool {
+    /// keypair of our own that was made at the same time stays the one to send with. Where the peer still uses its own
+    /// after that, it has no other, since it started anew: then ours gives way.
+    pub fn confirm(&mut self, index: u32, now: BootInstant, prefer_own: bool) -> bool {
         let confirmed = if let Some(next) = self.next.take_if(|next| next.local == index) {
             self.next_before = None;
             next
@@ -96,16 +98,14 @@ impl Keypairs {
         } else {
             return false;
         };
-        let own_is_as_young = self.current.is_some_and(|current| {
-            current.initiator
-                && current.birth.saturating_since(confirmed.birth) < AT_ONCE
-                && confirmed.birth.saturating_since(current.birth) < AT_ONCE
-        });
+        let own_is_as_young = self
+            .current
+            .is_some_and(|current| current.initiator && current.age(now) < AT_ONCE);
         if prefer_own && own_is_as_young {
-            self.previous = Some(confirmed);
-        } else {
-            self.previous = self.current.replace(confirmed);
+            self.next_before = Some(confirmed);
+            return false;
         }
+        self.previous = self.current.replace(confirmed);
         true
     }
 }

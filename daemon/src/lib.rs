@@ -3,6 +3,11 @@
 //! The way of a packet out is [`tx_worker`], the way in [`rx_worker`]; handshakes and timers run in [`handshake`]. What
 //! one peer knows of the protocol is [`tunnel`]; [`noise`] alone knows boringtun.
 
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "these docs are for who works on the daemon, not for users of a library"
+)]
+
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -1,16 +1,19 @@
 //! The interface as the rest of the system sees it: up or down, its MTU, where it lives, whether it is still there.
 //!
-//! The interface may be moved to another network namespace at any time, while our sockets stay. So the watcher has a
-//! thread of its own, which follows it there; all that it asks goes through route netlink in that namespace.
+//! The interface may be moved to another network namespace at any time, while our sockets stay. Its events are heard from
+//! here, by the number that its namespace has here; what is asked of it goes through route netlink in its namespace,
+//! which a thread enters just for that. Whoever stayed there, or kept a socket there, would keep alive a namespace that
+//! everybody else has left, and the interface with it.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -28,28 +31,29 @@ pub struct LinkState {
     pub mtu: u32,
 }
 
-/// Hears of changes to the interface.
+/// Hears of changes to the interface. For one thread, which asks as well.
 #[derive(Debug)]
 pub struct LinkWatch {
     events: Socket,
-    /// Inode of the network namespace that it listens in.
-    namespace: u64,
+    /// The thread's own network namespace.
+    home: File,
+    /// Inode of the namespace that the interface was last seen in.
+    seen_in: u64,
 }
 
 impl LinkWatch {
-    /// Listens where the interface is. The calling thread moves there for good.
-    pub fn follow(tun: &Tun) -> io::Result<Self> {
-        let namespace = File::from(tun.network_namespace()?);
-        let inode = namespace.metadata()?.ino();
-        if inode != File::open("/proc/thread-self/ns/net")?.metadata()?.ino() {
-            thread::enter_network_namespace(namespace.as_fd())?;
-        }
+    pub fn open() -> io::Result<Self> {
+        let home = File::open("/proc/thread-self/ns/net")?;
         let mut events = Socket::new(NETLINK_ROUTE)?;
+        // Without CAP_NET_BROADCAST the events of this namespace are all that is heard.
+        let _ = events.set_listen_all_namespaces(true);
         events.bind(&SocketAddr::new(0, LINK_GROUP))?;
         events.set_non_blocking(true)?;
+        let seen_in = home.metadata()?.ino();
         Ok(Self {
             events,
-            namespace: inode,
+            home,
+            seen_in,
         })
     }
 
@@ -68,10 +72,36 @@ impl LinkWatch {
         }
     }
 
-    /// Whether the interface is still in the namespace that it was followed to.
-    pub fn is_here(&self, tun: &Tun) -> io::Result<bool> {
-        Ok(File::from(tun.network_namespace()?).metadata()?.ino() == self.namespace)
+    /// Listens to the namespace where the interface is now, and calls `ask` there.
+    pub fn visit<T>(&mut self, tun: &Tun, ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let there = File::from(tun.network_namespace()?);
+        let inode = there.metadata()?.ino();
+        if inode == self.home.metadata()?.ino() {
+            self.seen_in = inode;
+            return ask();
+        }
+        if inode != self.seen_in {
+            number(&there)?;
+            self.seen_in = inode;
+        }
+        thread::enter_network_namespace(there.as_fd())?;
+        let answer = ask();
+        thread::enter_network_namespace(self.home.as_fd())?;
+        answer
     }
+}
+
+/// Gives a namespace a number in this one, without which its events are not heard here.
+fn number(namespace: &File) -> io::Result<()> {
+    let mut message = NsidMessage::default();
+    message
+        .attributes
+        .push(NsidAttribute::Fd(namespace.as_raw_fd() as u32));
+    message.attributes.push(NsidAttribute::Id(-1)); // Any.
+    acknowledged(RouteNetlinkMessage::NewNsId(message)).or_else(|error| match error.raw_os_error() {
+        Some(libc::EEXIST) => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// Asks for the state of the interface of this name, in the calling thread's namespace.
@@ -118,7 +148,12 @@ fn named(name: &str) -> LinkMessage {
 fn change(name: &str, attribute: LinkAttribute) -> io::Result<()> {
     let mut link = named(name);
     link.attributes.push(attribute);
-    ask(RouteNetlinkMessage::SetLink(link))
+    acknowledged(RouteNetlinkMessage::SetLink(link))
+}
+
+/// One request for a change.
+fn acknowledged(request: RouteNetlinkMessage) -> io::Result<()> {
+    ask(request)
         .map(|_| ())
         .or_else(|error| match error.raw_os_error() {
             // An acknowledgement is an error of 0.

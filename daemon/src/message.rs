@@ -48,6 +48,11 @@ pub fn receiver_index(message: &[u8], kind: Kind) -> u32 {
     u32_at(message, if kind == Kind::Response { 8 } else { 4 })
 }
 
+/// Whether the bytes begin like a data message to that index.
+pub fn is_data_for(bytes: &[u8], receiver: u32) -> bool {
+    bytes.starts_with(&[4, 0, 0, 0]) && bytes.get(4..8) == Some(&receiver.to_le_bytes())
+}
+
 /// Nonce counter of a data message.
 pub fn counter(message: &[u8]) -> u64 {
     u64::from_le_bytes(message[8..16].try_into().expect("eight bytes"))

@@ -34,6 +34,8 @@ drop_reasons! {
     TxNoPeer = "tx_no_peer",
     /// The peer is known, its endpoint is not.
     TxNoEndpoint = "tx_no_endpoint",
+    /// Our own message to the peer, which a route led back into the tunnel.
+    TxLoop = "tx_loop",
     /// Too many packets wait for the peer's handshake; or it did not come about.
     TxStagedOverflow = "tx_staged_overflow",
     TxHandshakeFailed = "tx_handshake_failed",

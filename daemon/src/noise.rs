@@ -21,6 +21,9 @@ use crate::metrics::DropReason;
 /// Sessions in one `Tunn`'s ring. The slot is the low bits of the session's index.
 pub const RING: u32 = 8;
 
+/// What the mock clock shows at boot, so that a machine may start long before boot: see [`Noise::new`].
+const BOOT: Duration = Duration::from_secs(1 << 40);
+
 /// Too small for an initiation, large enough for a keepalive: boringtun's timers may look, but not send.
 const TOOTHLESS: usize = 64;
 
@@ -144,8 +147,7 @@ impl Noise {
         // boringtun takes the wall clock itself when it is made and adds the time since. Set back the start by what
         // `wall` is ahead, and its timestamps are ours.
         let ahead = wall.saturating_sub(clockshim::wall_clock());
-        let start = Duration::from_nanos(now.as_nanos()).saturating_sub(ahead);
-        MockClock::set_time(start);
+        MockClock::set_time(mock_time(now).saturating_sub(ahead));
         let tunn = Tunn::new(
             identity.private.clone(),
             x25519::PublicKey::from(*peer.as_bytes()),
@@ -154,10 +156,14 @@ impl Noise {
             prefix,
             Some(identity.limiter.clone()),
         );
-        Self { tunn, latest: now }
+        let mut noise = Self { tunn, latest: now };
+        // boringtun dates what happens by the last time that it was told.
+        noise.age(now);
+        noise
     }
 
-    /// Changes our static key under a `Tunn` that must keep its replay floor of initiations. Ends its sessions.
+    /// Changes our static key (or sets the same again) under a `Tunn` that must keep its replay floor of initiations.
+    /// Drops its sessions.
     pub fn set_identity(&mut self, identity: &Identity) {
         self.tunn.set_static_private(
             identity.private.clone(),
@@ -168,7 +174,7 @@ impl Noise {
 
     fn set_clock(&mut self, now: BootInstant) {
         self.latest = self.latest.max(now);
-        MockClock::set_time(Duration::from_nanos(self.latest.as_nanos()));
+        MockClock::set_time(mock_time(self.latest));
     }
 
     /// Lets boringtun drop sessions that are past their age and date those to come, and do nothing else.
@@ -244,4 +250,8 @@ impl Noise {
         };
         Ok(Opened::Packet { len, source })
     }
+}
+
+fn mock_time(now: BootInstant) -> Duration {
+    BOOT + Duration::from_nanos(now.as_nanos())
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use clockshim::{BootDuration, BootInstant};
 
 use crate::index_table::{IndexTable, Prefix, prefix_of};
-use crate::key::{PresharedKey, PublicKey};
+use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::message::{self, DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
 use crate::metrics::DropReason;
 use crate::noise::{Identity, Noise, RING};
@@ -117,6 +117,11 @@ impl NoiseSet {
         }
     }
 
+    /// Whether there is an answering machine, with a floor to keep.
+    pub fn has_answered(&self) -> bool {
+        self.responder.is_some()
+    }
+
     /// Replaces the answering machine, and keeps its floor. The old one stays while its sessions are in use.
     pub fn renew_responder(
         &mut self,
@@ -180,12 +185,13 @@ impl NoiseSet {
             return Err(DropReason::HandshakeUnexpected);
         }
         let (second, is_last) = (attempt.established, attempt.last_index == index);
-        if second && now.saturating_since(attempt.started) >= LATE {
+        let late = now.saturating_since(attempt.started) >= LATE;
+        if second && late {
             return Err(DropReason::HandshakeUnexpected);
         }
         let noise = self.of(index).ok_or(DropReason::HandshakeUnexpected)?;
-        if second {
-            // Both of two initiations were answered: boringtun must know which session is the younger.
+        if !late {
+            // Where both of two initiations are answered, boringtun must know which session is the younger.
             noise.age(now);
         }
         let keepalive = noise.complete(now, response)?;
@@ -203,15 +209,26 @@ impl NoiseSet {
         Ok(noise.take_cookie(now, reply)?)
     }
 
-    /// A new static key of ours: only the answering machine lives on, for its floor.
+    /// A new static key of ours, or none. Ends the sessions.
     pub fn set_identity(&mut self, identity: Option<&Identity>) {
-        self.end_attempt();
-        self.keep_only([None; 4]);
-        let Some(identity) = identity else { return };
         if let Some(responder) = &mut self.responder {
-            responder.answered = 0;
             // Sealed to the old key: of no use with the new one, under which old initiations do not open either.
             responder.last_accepted = None;
+        }
+        match identity {
+            Some(identity) => self.wipe(identity),
+            None if self.machines.is_empty() => {}
+            // A key that nobody has takes the place of the one that is to be forgotten.
+            None => self.wipe(&Identity::new(&PrivateKey::generate())),
+        }
+    }
+
+    /// Forgets all sessions and their keys. Only the answering machine lives on, for its floor.
+    pub fn wipe(&mut self, identity: &Identity) {
+        self.end_attempt();
+        self.keep_only([None; 4]);
+        if let Some(responder) = &mut self.responder {
+            responder.answered = 0;
         }
         for machine in &mut self.machines {
             machine.noise.set_identity(identity);

@@ -109,6 +109,9 @@ impl RxWorker {
                 if device.is_stopping() {
                     return;
                 }
+                if !Arc::ptr_eq(&sockets, &device.sockets()) {
+                    break; // Else a flood to the old port would keep us from the new one.
+                }
             }
         }
     }
@@ -314,7 +317,7 @@ impl RxWorker {
         let mut failed = 0;
         self.coalescer.flush(&mut self.opened, |header, parts| {
             if queue.write(&header, parts).is_err() {
-                failed += 1;
+                failed += parts.len() as u64;
             }
         });
         if failed > 0 {

@@ -35,6 +35,8 @@ pub struct ClockStatus {
     pub name: String,
     /// Packets stamped since the start, both ways.
     pub stamps: u64,
+    /// What was found wrong with the clocks used so far, one line each: which, by how much, on whose evidence.
+    pub verdicts: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

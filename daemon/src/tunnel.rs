@@ -15,10 +15,11 @@ use crate::message::{self, DATA_OVERHEAD, Kind};
 use crate::metrics::DropReason;
 use crate::noise::{Identity, Opened};
 use crate::noise_set::NoiseSet;
+use crate::packet;
 use crate::peer::Peer;
 use crate::timers::{
     Initiate, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME,
-    REKEY_ON_RECEIVE_TIME, REKEY_TIMEOUT, Timers,
+    REKEY_ON_RECEIVE_TIME, Timers,
 };
 use crate::udp::Endpoint;
 
@@ -73,8 +74,8 @@ pub struct Tunnel {
     /// A data worker saw the handshake completed, which the log does not know yet.
     confirmed: bool,
     last_initiation_consumed: Option<BootInstant>,
-    /// Newest timestamp of ours, so that a wall clock set back does not make the peer deaf to us.
-    last_wall: Duration,
+    /// When we last initiated, so that a wall clock set back does not make the peer deaf to us.
+    last_initiation: Option<Now>,
     pub endpoint: Option<Endpoint>,
     pub traffic: Traffic,
 }
@@ -92,7 +93,7 @@ impl Tunnel {
             wants_handshake: false,
             confirmed: false,
             last_initiation_consumed: None,
-            last_wall: Duration::ZERO,
+            last_initiation: None,
             endpoint: None,
             traffic: Traffic::default(),
         }
@@ -115,7 +116,9 @@ impl Tunnel {
         }
         self.preshared_key = key;
         self.noises.end_attempt();
-        if let Some(identity) = self.identity.clone() {
+        if let Some(identity) = self.identity.clone()
+            && self.noises.has_answered()
+        {
             self.noises
                 .renew_responder(&identity, &self.peer, self.preshared_key.as_ref(), now);
         }
@@ -153,10 +156,8 @@ impl Tunnel {
 
     /// The interface went down: no session, nothing pending, nothing waiting.
     pub fn reset(&mut self) -> usize {
-        self.keypairs = Keypairs::default();
         self.timers.clear();
-        self.noises.end_attempt();
-        self.prune();
+        self.wipe_keys();
         self.drop_staged()
     }
 
@@ -280,9 +281,7 @@ impl Tunnel {
             };
         }
         if due.wipe_keys {
-            self.keypairs = Keypairs::default();
-            self.noises.end_attempt();
-            self.prune();
+            self.wipe_keys();
         }
         if let Some(kind) = due.initiate {
             // The route to the peer may have changed: let the kernel choose the source address again.
@@ -310,12 +309,16 @@ impl Tunnel {
         if self.endpoint.is_none() || !self.timers.may_initiate(now.boot) {
             return;
         }
-        // Timestamps must grow, whatever the wall clock does.
-        self.last_wall = now.wall.max(self.last_wall + Duration::from_millis(1));
+        // Timestamps must grow, whatever the wall clock does: those of retries go by boot time.
+        let least = self.last_initiation.map_or(Duration::ZERO, |last| {
+            let passed = Duration::from_nanos(now.boot.saturating_since(last.boot).as_nanos());
+            last.wall + passed + Duration::from_millis(1)
+        });
         let now = Now {
-            wall: self.last_wall,
+            wall: now.wall.max(least),
             ..now
         };
+        self.last_initiation = Some(now);
         let initiation = self.noises.initiate(
             &identity,
             &self.peer,
@@ -331,7 +334,7 @@ impl Tunnel {
     }
 
     fn send_keepalive(&mut self, now: Now, out: &mut Outbox) {
-        if !self.staged.is_empty() {
+        if !self.staged.is_empty() && self.can_send(now.boot) {
             return; // What waits goes out next and says as much.
         }
         let mut message = vec![0; DATA_OVERHEAD];
@@ -367,6 +370,14 @@ impl Tunnel {
         out.push(message);
     }
 
+    fn wipe_keys(&mut self) {
+        self.keypairs = Keypairs::default();
+        // Without an identity there is nothing: losing it took all with it.
+        if let Some(identity) = &self.identity {
+            self.noises.wipe(identity);
+        }
+    }
+
     fn prune(&mut self) {
         self.noises.keep_only(self.keypairs.indices());
     }
@@ -379,6 +390,16 @@ impl Tunnel {
             .current
             .as_ref()
             .is_some_and(|keypair| keypair.usable(now))
+    }
+
+    /// Whether this packet is a message of ours to this very peer, which a route has led back into the tunnel. Sealed
+    /// again it would come back again, longer, for ever.
+    pub fn is_own_message(&self, packet: &[u8]) -> bool {
+        let (Some(endpoint), Some(keypair)) = (&self.endpoint, &self.keypairs.current) else {
+            return false;
+        };
+        packet::udp_payload_to(packet, endpoint.addr)
+            .is_some_and(|payload| message::is_data_for(payload, keypair.remote))
     }
 
     /// Seals one padded packet (empty: a keepalive), checking the key's age against the packet's own stamp. `None`
@@ -443,7 +464,7 @@ impl Tunnel {
         let noise = self.noises.of(index).ok_or(DropReason::UnknownIndex)?;
         let opened = noise.open(datagram, out)?;
         self.traffic.rx_bytes += datagram.len() as u64;
-        let confirmed = self.keypairs.confirm(index, self.prefer_own());
+        let confirmed = self.keypairs.confirm(index, stamp, self.prefer_own());
         if confirmed {
             self.noises.confirmed(index);
         }
@@ -489,8 +510,9 @@ pub struct Received {
     pub confirmed: bool,
 }
 
-/// Within this time of each other, two handshakes were made at once.
-pub const AT_ONCE: BootDuration = REKEY_TIMEOUT;
+/// Within this time of each other, two handshakes were made at once: more than a round trip, and short enough to wait
+/// for where the peer has lost the one of the two that we prefer.
+pub const AT_ONCE: BootDuration = BootDuration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,11 @@ impl TxWorker {
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // The kernel has dropped a superpacket for which a vnet header has no words.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.device.drops.add(DropReason::TxMalformed, 1);
+                    break;
+                }
                 Err(error) => return Err(error),
             };
             let ingress = self.device.keeper.fast();
@@ -176,6 +181,10 @@ impl TxWorker {
         };
         let (tag, mut sealed, mut attend) = (run.start, 0, false);
         for read in &mut self.reads[run] {
+            if tunnel.is_own_message(&self.arena[read.packet.clone()]) {
+                device.drops.add(DropReason::TxLoop, 1);
+                continue;
+            }
             let Ok(mut segments) = Segmenter::new(read.header, &mut self.arena[read.packet.clone()]) else {
                 device.drops.add(DropReason::TxMalformed, 1);
                 continue;

@@ -41,6 +41,10 @@ impl Clocksource for Coarse {
         Scale::NANOSECONDS
     }
 
+    fn resolution_ns(&self) -> f64 {
+        sys::clock_getres(libc::CLOCK_MONOTONIC_COARSE).map_or(0.0, |nanos| nanos as f64)
+    }
+
     fn epoch(&self) -> Epoch {
         Epoch::Monotonic
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
-use clockshim::SourceKind;
+use clockshim::fault::FaultError;
+use clockshim::{Fault, SourceKind};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -27,9 +28,12 @@ pub struct RunArgs {
     /// Stay in the foreground
     #[arg(short, long)]
     foreground: bool,
-    /// Clock that stamps the packets: boottime, coarse or tsc
+    /// Clock that stamps the packets, as `hpetun clocks` names them
     #[arg(long, value_name = "NAME", default_value_t = SourceKind::Boottime)]
     clock: SourceKind,
+    /// What goes wrong with `--clock hpet-sim`, such as freeze,at=3s (`hpetun lab --faults` lists them; repeatable)
+    #[arg(long = "fault", value_name = "FAULT", value_parser = fault_text)]
+    faults: Vec<String>,
     /// Let the kernel hand over and take large segments
     #[arg(
         long,
@@ -81,6 +85,11 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         None => error!("{}", error_chain(&error)),
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// A fault as it was written, once it is known to be one: the log announces it in the user's own words.
+fn fault_text(text: &str) -> Result<String, FaultError> {
+    text.parse::<Fault>().map(|_| text.to_owned())
 }
 
 /// wireguard-go's rule: who asks for a level wants to see the log.
@@ -135,6 +144,8 @@ impl Environment {
 struct Start {
     device: DeviceOptions,
     uapi_fd: Option<OwnedFd>,
+    /// As they were written.
+    faults: Vec<String>,
 }
 
 impl Start {
@@ -146,20 +157,30 @@ impl Start {
                 })
                 .transpose()
         };
+        let faults = args
+            .faults
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, FaultError>>()?;
         Ok(Self {
             device: DeviceOptions {
                 name: args.interface.context("no interface name")?,
                 clock: args.clock,
+                faults,
                 offload: args.offload == Switch::On,
                 workers: args.workers.map(NonZeroUsize::get),
                 tun_fd: take("WG_TUN_FD", environment.tun_fd)?,
             },
             uapi_fd: take("WG_UAPI_FD", environment.uapi_fd)?,
+            faults: args.faults,
         })
     }
 
     /// Starts, calls `ready` once the control socket answers, and returns after a clean end.
     fn carry(self, ready: impl FnOnce()) -> anyhow::Result<()> {
+        for fault in &self.faults {
+            warn!(%fault, "the clock will go wrong, as asked for");
+        }
         let runtime = control_runtime()?;
         let result = runtime.block_on(async {
             let signals = Signals::install().context("cannot listen to signals")?;

@@ -150,7 +150,11 @@ impl View<'_> {
             f,
             "clock",
             format_args!("{}, {} packets stamped", clock.name, Grouped(clock.stamps)),
-        )
+        )?;
+        for verdict in &clock.verdicts {
+            self.line(f, "arbiter", verdict)?;
+        }
+        Ok(())
     }
 
     fn peer(&self, f: &mut fmt::Formatter<'_>, peer: &PeerStatus) -> fmt::Result {
@@ -278,6 +282,7 @@ mod tests {
             clock: ClockStatus {
                 name: "tsc".into(),
                 stamps: 1_234_567,
+                verdicts: vec!["clock hpet is wrong".into()],
             },
             workers: vec![WorkerStatus {
                 name: "wg-tx/0".into(),

@@ -62,6 +62,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     let device = Device::start(DeviceOptions {
         name: interface,
         clock: args.clock.or(config.clock).unwrap_or(SourceKind::Boottime),
+        faults: Vec::new(),
         offload: args.offload,
         workers: args.workers.map(NonZeroUsize::get),
         tun_fd: None,

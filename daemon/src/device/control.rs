@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{debug, info, warn};
 
+use super::shared::Settings;
 use super::{Device, Shared};
 use crate::control::{
     AllowedIpChange, Control, ControlError, InterfaceChange, PeerChange, PeerSnapshot, Snapshot,
@@ -48,6 +49,7 @@ impl Shared {
             self.set_listen_port(port)?;
         }
         if change.replace_peers {
+            let _settings = self.settings.lock();
             let peers: Vec<_> = self.peers.read().values().cloned().collect();
             peers.iter().for_each(|peer| self.remove_peer(peer));
         }
@@ -115,13 +117,15 @@ impl Shared {
         if self.is_stopping() {
             return Err(ControlError::Stopped);
         }
+        // From here to the end: a peer that another connection removes meanwhile must not get allowed IPs.
+        let mut settings = self.settings.lock();
         if change.remove {
             if let Some(peer) = self.peer(&change.public_key) {
                 self.remove_peer(&peer);
             }
             return Ok(());
         }
-        let Some(peer) = self.peer_to_change(&change)? else {
+        let Some(peer) = self.peer_to_change(&mut settings, &change)? else {
             return Ok(());
         };
         let now = self.now();
@@ -139,12 +143,16 @@ impl Shared {
         }
         drop(tunnel);
         self.change_allowed_ips(&peer, change.replace_allowed_ips, &change.allowed_ips);
-        self.desk.tick();
+        // A keepalive that is due at once waits for the next tick: one for each of thousands of peers would cost more.
         Ok(())
     }
 
     /// The peer that a change is about, made where it is new. `None` where there is nothing to do.
-    fn peer_to_change(&self, change: &PeerChange) -> Result<Option<Arc<Peer>>, ControlError> {
+    fn peer_to_change(
+        &self,
+        settings: &mut Settings,
+        change: &PeerChange,
+    ) -> Result<Option<Arc<Peer>>, ControlError> {
         let key = change.public_key;
         if let Some(peer) = self.peer(&key) {
             return Ok(Some(peer));
@@ -155,7 +163,6 @@ impl Shared {
         if key.is_low_order() {
             return Err(ControlError::LowOrderKey(key));
         }
-        let mut settings = self.settings.lock();
         let identity = self.identity();
         if identity
             .as_ref()
@@ -209,8 +216,8 @@ impl Shared {
 
     fn snapshot(&self) -> Snapshot {
         let settings = self.settings.lock();
-        let routing = self.routing.read();
         let in_order = self.peers_in_order();
+        let routing = self.routing.read();
         let peers = in_order.iter().map(|peer| {
             let tunnel = peer.tunnel();
             PeerSnapshot {
@@ -248,6 +255,7 @@ impl Shared {
             clock: ClockStatus {
                 name: self.keeper.source_name().to_owned(),
                 stamps: workers().map(|worker| worker.packets()).sum(),
+                verdicts: self.clock_verdicts(),
             },
             workers: workers().map(|worker| worker.status()).collect(),
             latency_us: LatencyStatus {

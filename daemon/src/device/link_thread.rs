@@ -45,11 +45,11 @@ impl LinkThread {
     }
 
     fn prepare(&mut self, given: bool) -> io::Result<LinkWatch> {
-        let watch = LinkWatch::follow(&self.device.tun)?;
+        let mut watch = LinkWatch::open()?;
         if !given {
             link::set_mtu(self.device.tun.name(), tun::DEFAULT_MTU)?;
         }
-        self.look()?;
+        self.look(&mut watch)?;
         Ok(watch)
     }
 
@@ -60,34 +60,31 @@ impl LinkThread {
                 return self.device.worker_failed("wg-link", &error);
             }
             watch.clear();
-            match watch.is_here(&self.device.tun) {
-                Ok(true) => {}
-                Ok(false) => match LinkWatch::follow(&self.device.tun) {
-                    Ok(there) => watch = there,
-                    Err(error) if is_gone(&error) => return self.device.interface_gone(),
-                    Err(error) => return self.lose_sight(&error),
-                },
+            match self.look(&mut watch) {
+                Ok(()) => {}
                 Err(error) if is_gone(&error) => return self.device.interface_gone(),
-                Err(error) => return self.lose_sight(&error),
-            }
-            if let Err(error) = self.look() {
+                Err(error) if may_not(&error) => return self.lose_sight(&error),
                 // Renamed or moved between two calls: the next event tells.
-                debug!(%error, "cannot read the interface's state");
+                Err(error) => debug!(%error, "cannot read the interface's state"),
             }
         }
     }
 
     /// Reads the state, tells the device, and sets the size of superpackets to what one send takes.
-    fn look(&mut self) -> io::Result<()> {
-        let name = self.device.tun.current_name()?;
-        let state = link::state(&name)?;
-        if self.device.tun.offload().tcp && state.mtu != self.fitted {
-            self.fitted = state.mtu;
-            // Without it a superpacket may take two sends instead of one.
-            if let Err(error) = link::fit_superpackets(&name, state.mtu) {
-                debug!(%error, "cannot set the interface's gso_max_size");
+    fn look(&mut self, watch: &mut LinkWatch) -> io::Result<()> {
+        let device = self.device.clone();
+        let state = watch.visit(&device.tun, || {
+            let name = device.tun.current_name()?;
+            let state = link::state(&name)?;
+            if device.tun.offload().tcp && state.mtu != self.fitted {
+                self.fitted = state.mtu;
+                // Without it a superpacket may take two sends instead of one.
+                if let Err(error) = link::fit_superpackets(&name, state.mtu) {
+                    debug!(%error, "cannot set the interface's gso_max_size");
+                }
             }
-        }
+            Ok(state)
+        })?;
         self.device.set_link(state);
         Ok(())
     }
@@ -106,5 +103,9 @@ impl LinkThread {
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENODEV))
+    error.raw_os_error() == Some(libc::EBADFD)
+}
+
+fn may_not(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }

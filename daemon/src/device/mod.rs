@@ -1,6 +1,7 @@
 //! The device: owns the interface, the peers and the workers. Start here; what the workers share is in `shared.rs`,
 //! what can be changed while it runs in `control.rs`.
 
+mod clock_thread;
 mod control;
 mod link_thread;
 mod shared;
@@ -10,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use clockshim::{SourceKind, Timekeeper};
+use clockshim::{Fault, Host, HpetSim, SimConfig, SourceKind, Timekeeper};
 use parking_lot::Mutex;
 use tracing::info;
 
@@ -26,6 +27,8 @@ pub struct DeviceOptions {
     /// Name of the interface; may hold a `%d` for the first free number.
     pub name: String,
     pub clock: SourceKind,
+    /// What goes wrong with the clock; for [`SourceKind::HpetSim`] alone.
+    pub faults: Vec<Fault>,
     /// Superpackets and checksums left to us by the kernel, where it can.
     pub offload: bool,
     /// Workers each way. `None`: half the cores, at least one.
@@ -40,6 +43,8 @@ pub enum StartError {
     Tun(#[from] TunError),
     #[error(transparent)]
     Clock(#[from] clockshim::OpenError),
+    #[error("faults are for the simulated clock alone: use --clock hpet-sim instead of {0}, or no --fault")]
+    FaultOnRealClock(SourceKind),
     #[error("cannot open UDP sockets: {0}")]
     Sockets(#[from] crate::udp::BindError),
     #[error("cannot start a thread: {0}")]
@@ -58,7 +63,7 @@ impl Device {
     /// Makes the interface and starts its threads. It is usable, and may be moved to another network namespace, as soon
     /// as this returns.
     pub fn start(options: DeviceOptions) -> Result<Arc<Self>, StartError> {
-        let keeper = Timekeeper::open(options.clock)?;
+        let keeper = Arc::new(open_clock(options.clock, options.faults)?);
         let workers = options.workers.unwrap_or_else(default_workers).max(1);
         let given = options.tun_fd.is_some();
         let tun = match options.tun_fd {
@@ -98,6 +103,8 @@ impl Device {
                 source,
             })?;
         self.threads.lock().push(link);
+        let (device, keeper) = (shared.clone(), shared.keeper.clone());
+        self.spawn("wg-clock".to_owned(), move || clock_thread::run(&device, keeper))?;
         let handshakes = Handshakes::new(shared.clone(), tray);
         self.spawn("wg-handshake".to_owned(), move || handshakes.run())?;
         for index in 0..shared.tun.queues() {
@@ -112,6 +119,11 @@ impl Device {
     }
 
     fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let alarm = PanicAlarm(self.shared.clone());
+        let run = move || {
+            let _alarm = alarm;
+            run();
+        };
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(run)
@@ -144,6 +156,36 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+fn open_clock(kind: SourceKind, faults: Vec<Fault>) -> Result<Timekeeper, StartError> {
+    if faults.is_empty() {
+        return Ok(Timekeeper::open(kind)?);
+    }
+    if kind != SourceKind::HpetSim {
+        return Err(StartError::FaultOnRealClock(kind));
+    }
+    let sim = HpetSim::new(
+        SimConfig {
+            faults,
+            ..SimConfig::default()
+        },
+        Host::System,
+    );
+    Ok(Timekeeper::simulated(Arc::new(sim)))
+}
+
+/// Stops the device when its thread panics: better no tunnel than one that is deaf and says nothing.
+struct PanicAlarm(Arc<Shared>);
+
+impl Drop for PanicAlarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let cause = io::Error::other("it panicked: a bug, please report it");
+            self.0
+                .worker_failed(std::thread::current().name().unwrap_or_default(), &cause);
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::udp::{BindError, Endpoint, SendFailure, Sockets};
 /// Lock order: `settings`, then `peers`, then `routing`, then a peer's tunnel, then the index table.
 #[derive(Debug)]
 pub struct Shared {
-    pub keeper: Timekeeper,
+    pub keeper: Arc<Timekeeper>,
     pub tun: Tun,
     pub desk: Desk,
     pub indices: Arc<IndexTable>,
@@ -42,6 +42,8 @@ pub struct Shared {
     up: AtomicBool,
     /// `errno` of the last refused send; 0: none since it was last looked at.
     send_error: AtomicI32,
+    /// What was found wrong with the clocks used so far, one line each.
+    clock_verdicts: Mutex<Vec<String>>,
     stop_waker: Waker,
     rx_wakers: Vec<Waker>,
     stopping: watch::Sender<bool>,
@@ -58,7 +60,7 @@ pub(super) struct Settings {
 
 impl Shared {
     pub(super) fn new(
-        keeper: Timekeeper,
+        keeper: Arc<Timekeeper>,
         tun: Tun,
         desk: Desk,
         tx_workers: usize,
@@ -85,6 +87,7 @@ impl Shared {
             mtu: AtomicU32::new(tun::DEFAULT_MTU),
             up: AtomicBool::new(false),
             send_error: AtomicI32::new(0),
+            clock_verdicts: Mutex::default(),
             stop_waker: Waker::new()?,
             rx_wakers: (0..rx_workers).map(|_| Waker::new()).collect::<io::Result<_>>()?,
             stopping: watch::Sender::new(false),
@@ -213,6 +216,16 @@ impl Shared {
     pub fn take_send_error(&self) -> Option<io::Error> {
         let errno = self.send_error.swap(0, Ordering::Relaxed);
         (errno != 0).then(|| io::Error::from_raw_os_error(errno))
+    }
+
+    // The clock.
+
+    pub(super) fn note_clock_verdict(&self, verdict: String) {
+        self.clock_verdicts.lock().push(verdict);
+    }
+
+    pub(super) fn clock_verdicts(&self) -> Vec<String> {
+        self.clock_verdicts.lock().clone()
     }
 
     // The end.

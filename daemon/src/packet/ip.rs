@@ -1,6 +1,6 @@
 //! The few fields of an IP header that routing and length checks need.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub(super) const IPV4_MIN_HEADER: usize = 20;
 pub(super) const IPV6_HEADER: usize = 40;
@@ -71,6 +71,23 @@ pub fn inner_length(packet: &[u8]) -> Result<usize, IpError> {
         });
     }
     Ok(declared)
+}
+
+/// Payload of a UDP packet to `to`, and what it begins with where it is a superpacket or a first fragment. `None` for
+/// every other packet.
+#[inline]
+pub fn udp_payload_to(packet: &[u8], to: SocketAddr) -> Option<&[u8]> {
+    if destination(packet).ok()? != to.ip() {
+        return None;
+    }
+    let (header, protocol) = match version(packet).ok()? {
+        4 => (ipv4_header_length(packet).ok()?, packet[9]),
+        _ => (IPV6_HEADER, packet[6]),
+    };
+    let port = packet.get(header + 2..header + 4)?;
+    (protocol == PROTOCOL_UDP && port == to.port().to_be_bytes())
+        .then(|| packet.get(header + 8..))
+        .flatten()
 }
 
 /// Length of an IPv4 header with its options, in bytes: 20 to 60. Whether the packet has them all is not checked.

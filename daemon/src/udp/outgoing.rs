@@ -141,6 +141,10 @@ fn send_train(
             last_failure = Some(failure);
         }
     }
+    if endpoint.local != train.endpoint.local {
+        // It was the source that was refused, not the train.
+        endpoint.ungrouped_from = train.endpoint.ungrouped_from;
+    }
     (lost, last_failure)
 }
 
@@ -179,6 +183,25 @@ mod tests {
     fn a_train_stays_within_what_the_kernel_takes() {
         assert_eq!(trains(&[(1, 1452); 50]), [(45, 45 * 1452), (5, 5 * 1452)]);
         assert_eq!(trains(&[(1, 64); 100]), [(64, 64 * 64), (36, 36 * 64)]);
+    }
+
+    #[test]
+    fn a_train_from_an_address_that_is_gone_arrives_and_trains_go_on() {
+        let (sender, receiver) = (Sockets::bind(0, 0, 1).unwrap(), Sockets::bind(0, 0, 1).unwrap());
+        let mut outgoing = Outgoing::default();
+        let from_nowhere = Endpoint {
+            local: Some([192, 0, 2, 77].into()),
+            ..endpoint(receiver.port())
+        };
+        for _ in 0..3 {
+            outgoing.room(100).unwrap();
+            outgoing.push(&from_nowhere, 0, 100);
+        }
+        let mut outcomes = Vec::new();
+        outgoing.send(&sender, 0, |outcome| {
+            outcomes.push((outcome.lost, outcome.changed))
+        });
+        assert_eq!(outcomes, [(0, Some(endpoint(receiver.port())))]);
     }
 
     #[test]

@@ -116,13 +116,15 @@ impl Sockets {
                     let _ = poll::writable(fd, ROOM_TIMEOUT_MS);
                 }
                 libc::EAGAIN | libc::ENOBUFS => return Err(SendFailure::Busy),
+                // A stale source gives the same, and the messages one by one will tell.
+                libc::EINVAL if segment.is_some() => return Err(SendFailure::TrainRefused),
                 // Our address went away, or the route from it.
                 libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH
                     if endpoint.local.is_some() =>
                 {
                     endpoint.local = None;
                 }
-                libc::EINVAL | libc::EMSGSIZE | libc::EIO | libc::EOPNOTSUPP if segment.is_some() => {
+                libc::EMSGSIZE | libc::EIO | libc::EOPNOTSUPP if segment.is_some() => {
                     return Err(SendFailure::TrainRefused);
                 }
                 errno => return Err(SendFailure::Refused(errno)),
@@ -239,6 +241,16 @@ mod tests {
             Sockets::bind(sockets.port(), 0, 1),
             Err(BindError::Taken(_))
         ));
+    }
+
+    #[test]
+    fn a_train_that_is_refused_leaves_the_source_address_alone() {
+        let sockets = Sockets::bind(0, 0, 1).unwrap();
+        let source = "127.0.0.1".parse().unwrap();
+        let mut endpoint = Endpoint::new(([127, 0, 0, 1], sockets.port()).into(), Some(source));
+        let too_many = sockets.send(0, &mut endpoint, &[0; 2000], Some(1));
+        assert_eq!(too_many, Err(SendFailure::TrainRefused));
+        assert_eq!(endpoint.local, Some(source));
     }
 
     #[test]

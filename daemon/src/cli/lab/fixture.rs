@@ -59,6 +59,7 @@ fn status(factor: u32) -> Status {
         clock: ClockStatus {
             name: "tsc".to_owned(),
             stamps: 1000 * u64::from(factor),
+            verdicts: Vec::new(),
         },
         latency_us: LatencyStatus {
             tx: times(5.0),

@@ -168,6 +168,16 @@ fn clock(statuses: &[(&str, &Status)]) -> ClockStatus {
     ClockStatus {
         name: names.join("/"),
         stamps: statuses.iter().map(|(_, status)| status.clock.stamps).sum(),
+        verdicts: statuses
+            .iter()
+            .flat_map(|(host, status)| {
+                status
+                    .clock
+                    .verdicts
+                    .iter()
+                    .map(move |line| format!("{host}: {line}"))
+            })
+            .collect(),
     }
 }
 

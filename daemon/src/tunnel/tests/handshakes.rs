@@ -28,6 +28,33 @@ fn two_peers_that_initiate_at_once_agree_and_one_of_them_makes_the_next_key() {
 }
 
 #[test]
+fn a_peer_that_starts_anew_right_after_a_handshake_is_heard_and_answered() {
+    // Whichever has the greater key.
+    for (stays, restarts) in [(A, B), (B, A)] {
+        let mut sim = Sim::new(105);
+        sim.send_data(stays, 0);
+        sim.run_for(millis(100));
+        let mut tunnel = sim.sides[restarts].peer.tunnel();
+        tunnel.reset();
+        drop(tunnel);
+        sim.send_data(restarts, 1);
+        sim.run_for(millis(100));
+        sim.clear();
+        for number in 2..5 {
+            sim.send_data(restarts, number);
+            sim.send_data(stays, number);
+            sim.run_for(secs(1));
+        }
+        let last = sim.sides[restarts]
+            .delivered
+            .last()
+            .map(|(_, packet)| number_of(packet));
+        assert_eq!(last, Some(4), "{stays} stays");
+        assert_eq!(sim.sides[stays].delivered.len(), 3);
+    }
+}
+
+#[test]
 fn a_response_is_taken_however_late_or_early_and_once() {
     for delay in [1, 100, 249, 4_900] {
         let mut sim = Sim::new(110);
@@ -180,4 +207,13 @@ fn staged_packets_go_out_in_order_once_there_is_a_key() {
         sim.sides[B].events.iter().filter(|event| complete(event)).count(),
         1
     );
+}
+
+#[test]
+fn a_preshared_key_costs_nothing_until_there_is_a_handshake() {
+    let sim = Sim::new(117);
+    let now = sim.now();
+    let mut tunnel = sim.sides[A].peer.tunnel();
+    tunnel.set_preshared_key(now, Some(crate::key::PresharedKey::generate()));
+    assert_eq!(tunnel.noises.machines(), 0);
 }

@@ -2,6 +2,8 @@
 
 mod handshakes;
 mod hour;
+mod paper;
 mod sessions;
 mod sim;
 mod timing;
+mod wire;

@@ -219,3 +219,32 @@ fn packets_are_padded_to_sixteen_and_never_past_the_mtu() {
         );
     }
 }
+
+#[test]
+fn keys_do_not_outlive_the_sessions() {
+    for end in [Ends::Age, Ends::Reset, Ends::Key] {
+        let mut sim = Sim::new(29);
+        sim.establish();
+        let index = sim.sides[B].peer.tunnel().keypairs.current.unwrap().local;
+        match end {
+            Ends::Age => {
+                sim.links = [Link::CUT; 2];
+                sim.run_for(secs(3 * 180 + 1));
+            }
+            Ends::Reset => {
+                sim.sides[B].peer.tunnel().reset();
+            }
+            Ends::Key => sim.sides[B].peer.tunnel().set_identity(None),
+        }
+        let mut tunnel = sim.sides[B].peer.tunnel();
+        let noise = tunnel.noises.of(index).expect("the answering machine lives on");
+        assert_eq!(noise.seal(&[], &mut [0; DATA_OVERHEAD]), None, "{end:?}");
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ends {
+    Age,
+    Reset,
+    Key,
+}

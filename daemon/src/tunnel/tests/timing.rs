@@ -203,3 +203,18 @@ fn a_peer_without_an_endpoint_is_as_good_as_new_whenever_it_gets_one() {
     sim.run_for(secs(1));
     assert_eq!(sim.sides[B].delivered.len(), 2);
 }
+
+#[test]
+fn a_packet_that_waits_does_not_hold_up_the_keepalive_that_would_send_it() {
+    let mut sim = Sim::new(10);
+    let now = sim.now;
+    sim.sides[A].peer.tunnel().set_keepalive_interval(now, 25);
+    sim.sides[A].peer.tunnel().set_identity(None);
+    sim.send_data(A, 1);
+    assert_eq!(sim.sides[A].peer.tunnel().staged(), 1);
+    let identity = sim.sides[A].identity.clone();
+    sim.sides[A].peer.tunnel().set_identity(Some(identity));
+    sim.sides[A].peer.tunnel().wake(now);
+    sim.run_for(secs(1));
+    assert_eq!(sim.sides[B].delivered.len(), 1);
+}

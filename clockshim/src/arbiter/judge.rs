@@ -1,0 +1,222 @@
+//! Who agrees with whom, and who is wrong: no clock is read here.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::round::Sample;
+use super::witness::Witness;
+
+/// Clocks may differ by this rate and still agree: crystals and their calibration do.
+const TOLERATED_PPM: i128 = 250;
+/// And by this more where one of them is steered.
+const STEERED_PPM: i128 = 550;
+/// And by this many nanoseconds over any span: what the passes do not show.
+const SLACK: i128 = 100_000;
+/// The middle span, in nanoseconds by the witnesses' median: it shows a drift soon after it began.
+const MIDDLE: i64 = 2_500_000_000;
+/// The long span, likewise: it shows a smaller drift, and remembers a jump.
+const WINDOW: i64 = 8_000_000_000;
+/// After a gap this long, nothing before it is compared with anything after it.
+const GAP: i64 = 2_000_000_000;
+
+/// Hears sample after sample.
+#[derive(Debug)]
+pub(super) struct Judge {
+    parties: Vec<Party>,
+    /// Samples of the window, oldest first.
+    heard: VecDeque<Sample>,
+}
+
+#[derive(Debug)]
+struct Party {
+    name: String,
+    hardware: String,
+    steered: bool,
+}
+
+/// What one round showed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Opinion {
+    /// The clocks that agree, by majority; none where there is no majority.
+    pub agreed: Vec<String>,
+    /// Each clock's rate against them over the long span, in parts per million; against the first where none agree.
+    pub ppm: Vec<f64>,
+    /// What the clock in use did wrong, if anything.
+    pub accused: Option<Deviation>,
+    /// Whether clocks differ and it cannot be said who is right.
+    pub undecided: bool,
+}
+
+/// How a clock differed from those that agree, over the span in which it showed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deviation {
+    /// Nanoseconds that passed by the clocks that agree.
+    pub span_ns: u64,
+    /// Nanoseconds that it gained; lost, where negative.
+    pub gained_ns: i64,
+}
+
+impl fmt::Display for Deviation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = self.span_ns as f64 / 1e9;
+        let gained = self.gained_ns as f64 / 1e9;
+        let ppm = gained / span * 1e6;
+        if (gained + span).abs() < span * 0.01 {
+            write!(f, "stood still for {span:.3} s")
+        } else {
+            let what = if gained < 0.0 { "lost" } else { "gained" };
+            write!(f, "{what} {:.6} s in {span:.3} s ({ppm:+.0} ppm)", gained.abs())
+        }
+    }
+}
+
+impl Judge {
+    pub fn new(witnesses: &[Witness]) -> Judge {
+        let party = |witness: &Witness| Party {
+            name: witness.source.name().to_owned(),
+            hardware: witness.hardware.clone(),
+            steered: witness.steered,
+        };
+        Judge {
+            parties: witnesses.iter().map(party).collect(),
+            heard: VecDeque::new(),
+        }
+    }
+
+    /// Forgets all samples: what comes is not to be compared with what was.
+    pub fn forget(&mut self) {
+        self.heard.clear();
+    }
+
+    /// Compares with what was heard before; `None` for the first sample, and after a gap.
+    pub fn hear(&mut self, sample: Sample) -> Option<Opinion> {
+        let passed = self.heard.back().map(|last| median(&advances(last, &sample)));
+        if passed.is_some_and(|passed| passed > GAP) {
+            self.forget();
+        }
+        self.heard.push_back(sample);
+        while self.is_oldest_spare() {
+            self.heard.pop_front();
+        }
+        let now = self.heard.back()?;
+        let last = self.heard.iter().rev().nth(1)?;
+        let is_old = |sample: &&Sample| median(&advances(sample, now)) >= MIDDLE;
+        let middle = self.heard.iter().rev().find(is_old).unwrap_or(last);
+        let long = self.compare(self.heard.front()?, now);
+        let ppm = long.ppm.clone();
+        // The shortest span that shows anything tells best what it was.
+        let shorter = [last, middle].into_iter().map(|from| self.compare(from, now));
+        let shown = shorter
+            .into_iter()
+            .find(|opinion| opinion.accused.is_some())
+            .unwrap_or(long);
+        Some(Opinion { ppm, ..shown })
+    }
+
+    /// Whether the window is full without the oldest sample.
+    fn is_oldest_spare(&self) -> bool {
+        match (self.heard.get(1), self.heard.back()) {
+            (Some(second), Some(last)) => median(&advances(second, last)) >= WINDOW,
+            _ => false,
+        }
+    }
+
+    fn compare(&self, from: &Sample, to: &Sample) -> Opinion {
+        let advances = advances(from, to);
+        let apart = i128::from(from.apart) + i128::from(to.apart);
+        let agree = |a: usize, b: usize| {
+            let (x, y) = (i128::from(advances[a]), i128::from(advances[b]));
+            let steered = self.parties[a].steered || self.parties[b].steered;
+            let ppm = TOLERATED_PPM + if steered { STEERED_PPM } else { 0 };
+            (x - y).abs() <= apart + SLACK + x.abs().max(y.abs()) * ppm / 1_000_000
+        };
+        let sides = sides(self.parties.len(), agree);
+        let total = self.votes(&(0..self.parties.len()).collect::<Vec<_>>());
+        let best = sides
+            .iter()
+            .max_by_key(|side| self.votes(side))
+            .cloned()
+            .unwrap_or_default();
+        let votes = self.votes(&best);
+        let has_equal = sides.iter().filter(|side| self.votes(side) == votes).count() > 1;
+        let has_majority = votes * 2 > total && !has_equal;
+        let right = if has_majority {
+            best
+        } else {
+            self.ahead_of_two(&sides, &advances)
+        };
+        let reference = median(&right.iter().map(|&i| advances[i]).collect::<Vec<_>>());
+        let reference = if right.is_empty() {
+            advances.first().copied().unwrap_or(0)
+        } else {
+            reference
+        };
+        let accused = (!right.is_empty() && !right.contains(&0)).then(|| Deviation {
+            span_ns: reference.unsigned_abs(),
+            gained_ns: advances[0].saturating_sub(reference),
+        });
+        Opinion {
+            undecided: right.is_empty(),
+            agreed: right.iter().map(|&i| self.parties[i].name.clone()).collect(),
+            ppm: advances.iter().map(|&advance| ppm(advance, reference)).collect(),
+            accused,
+        }
+    }
+
+    /// Those on the hardware of the clock in use have one vote together, the others one each.
+    fn votes(&self, side: &[usize]) -> usize {
+        let is_shared = |&&i: &&usize| self.parties[i].hardware == self.parties[0].hardware;
+        let shared = side.iter().filter(is_shared).count();
+        side.len() - shared + shared.min(1)
+    }
+
+    /// Where there are just two sides of one vote each: the one that has not lost time. Else nobody.
+    fn ahead_of_two(&self, sides: &[Vec<usize>], advances: &[i64]) -> Vec<usize> {
+        let [a, b] = sides else { return Vec::new() };
+        let is_ahead = advances[a[0]] > advances[b[0]];
+        match (self.votes(a), self.votes(b)) {
+            (1, 1) => if is_ahead { a } else { b }.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// All largest sets whose members agree with each other, each set in order.
+fn sides(parties: usize, agree: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
+    let mut sides: Vec<Vec<usize>> = Vec::new();
+    let members = |set: u32| (0..parties).filter(move |&i| set >> i & 1 == 1);
+    let agreeing = |set: u32| members(set).all(|a| members(set).all(|b| a >= b || agree(a, b)));
+    let mut sets: Vec<u32> = (1..1u32 << parties).filter(|&set| agreeing(set)).collect();
+    sets.sort_by_key(|set| std::cmp::Reverse(set.count_ones()));
+    for set in sets {
+        let side: Vec<usize> = members(set).collect();
+        if !sides.iter().any(|larger| side.iter().all(|i| larger.contains(i))) {
+            sides.push(side);
+        }
+    }
+    sides
+}
+
+fn advances(from: &Sample, to: &Sample) -> Vec<i64> {
+    from.nanos
+        .iter()
+        .zip(&to.nanos)
+        .map(|(from, to)| to.saturating_sub(*from))
+        .collect()
+}
+
+fn median(values: &[i64]) -> i64 {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
+}
+
+fn ppm(advance: i64, reference: i64) -> f64 {
+    if reference == 0 {
+        0.0
+    } else {
+        (advance as f64 / reference as f64 - 1.0) * 1e6
+    }
+}

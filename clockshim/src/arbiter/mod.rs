@@ -1,0 +1,223 @@
+//! The arbiter: several clocks compared, the wrong one found by majority, and another put in its place.
+//!
+//! Every [`Arbiter::interval`] all witnesses are read, and each pair of them is compared over the last interval, over 2.5 s and
+//! over 8 s. The largest set that agrees is right, if it has more than half of the votes. Where the clock in use is not among it for
+//! three rounds running, the timekeeper goes over to the best clock that is not accused.
+//!
+//! # What is found, and when
+//!
+//! With rounds every 250 ms, each read within 50 microseconds, and witnesses whose own rates differ by up to 100 ppm:
+//!
+//! | what the clock in use does | found within |
+//! |---|---|
+//! | it stands still, or is halted for a part of the time | 1.25 s |
+//! | it jumps, ahead or back, by 3 ms or more | 1.25 s |
+//! | it gains or loses 500 ppm | 4.5 s |
+//! | it gains or loses less than 250 ppm | never: crystals differ by that much, and the specification allows an HPET 500 |
+//!
+//! # Whom it believes
+//!
+//! Each witness has one vote, save that those on the same hardware as the clock in use have one together: what
+//! they agree on is one statement. The kernel had two witnesses when an HPET lost time in deep idle, and blamed the TSC. Here the raw
+//! kernel clock is the third. Where only two remain and they differ, the one that has lost time is wrong: hardware
+//! halts, or misses ticks, but nothing makes it tick more often.
+//!
+//! # What does not mislead it
+//!
+//! A slow read, an interrupt or a preemption between two readings: all witnesses are read three times over, and a round in which the readings lie far
+//! apart by the witnesses' median is thrown away. A pause of the machine, a sleep, a starved arbiter: after a gap nothing before it is compared with
+//! anything after it.
+
+mod judge;
+mod round;
+mod witness;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use judge::{Deviation, Opinion};
+pub use witness::Witness;
+
+use judge::Judge;
+use round::Reader;
+
+use crate::clocksource::{OpenError, SourceKind};
+use crate::instant::BootInstant;
+use crate::timekeeper::Timekeeper;
+
+/// Time between two rounds.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Rounds running in which the clock in use must be found wrong before it is put away.
+const ROUNDS: u32 = 3;
+
+/// Watches over the clock that a timekeeper uses. Belongs to one thread, which calls [`round`](Arbiter::round).
+#[derive(Debug)]
+pub struct Arbiter {
+    time: Arc<Timekeeper>,
+    watched: SourceKind,
+    reader: Reader,
+    judge: Judge,
+    accused_for: u32,
+    put_away: Vec<SourceKind>,
+    opinion: Option<Opinion>,
+}
+
+/// The clock in use was wrong. `Display` is the line for the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The clock that was wrong.
+    pub wrong: String,
+    /// What it did.
+    pub deviation: Deviation,
+    /// The clocks that agreed against it.
+    pub witnesses: Vec<String>,
+    /// What is used now; the same clock where none could be put in its place.
+    pub now_using: String,
+    /// Why no other clock could be taken, where that is so.
+    pub trouble: Option<String>,
+    /// When, by the timekeeper.
+    pub at: BootInstant,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let witnesses = self.witnesses.join(" and ");
+        write!(
+            f,
+            "clock {} is wrong: it {}, says {witnesses}",
+            self.wrong, self.deviation
+        )?;
+        match &self.trouble {
+            None => write!(f, "; using {} now", self.now_using),
+            Some(trouble) => write!(f, "; it stays in use: {trouble}"),
+        }
+    }
+}
+
+/// How things stand, for a status report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ArbiterStatus {
+    /// The clock in use.
+    pub using: String,
+    /// Clocks that were found wrong and put away; only a person brings them back.
+    pub put_away: Vec<String>,
+    /// Every witness by name.
+    pub witnesses: Vec<String>,
+    /// What the last round showed; absent before the second one.
+    pub opinion: Option<Opinion>,
+}
+
+impl Arbiter {
+    /// Watches over that timekeeper with the witnesses that this machine has.
+    pub fn new(time: Arc<Timekeeper>) -> Arbiter {
+        let witnesses = witness::of_machine(&time);
+        Arbiter::with_witnesses(time, witnesses)
+    }
+
+    /// The same with other witnesses. The first one is the clock in use.
+    pub fn with_witnesses(time: Arc<Timekeeper>, witnesses: Vec<Witness>) -> Arbiter {
+        Arbiter {
+            watched: time.source_kind(),
+            judge: Judge::new(&witnesses),
+            reader: Reader::new(witnesses),
+            time,
+            accused_for: 0,
+            put_away: Vec::new(),
+            opinion: None,
+        }
+    }
+
+    /// How often [`round`](Arbiter::round) must be called.
+    pub fn interval(&self) -> Duration {
+        INTERVAL.min(self.time.update_interval())
+    }
+
+    /// Compares the clocks once; goes over to another one, and says so, where the one in use has been wrong for long
+    /// enough.
+    ///
+    /// A verdict comes once for each clock that is put away. Where no other clock is to be had, it comes once, and again only after the clock was
+    /// right in between.
+    pub fn round(&mut self) -> Option<Verdict> {
+        if self.time.source_kind() != self.watched {
+            self.watch_again();
+        }
+        if self.time.host().has_slept(self.reader.slept_mut()) {
+            self.judge.forget();
+            return None;
+        }
+        let sample = self.reader.sample()?;
+        let opinion = self.judge.hear(sample)?;
+        let accused = opinion.accused.clone();
+        self.opinion = Some(opinion);
+        let Some(deviation) = accused else {
+            self.accused_for = 0;
+            return None;
+        };
+        self.accused_for = self.accused_for.saturating_add(1);
+        (self.accused_for == ROUNDS).then(|| self.put_away(deviation))
+    }
+
+    /// Somebody has chosen another clock by hand: whatever it is, it gets a fresh hearing.
+    fn watch_again(&mut self) {
+        self.watched = self.time.source_kind();
+        self.put_away.retain(|&kind| kind != self.watched);
+        let witnesses = witness::of_machine(&self.time);
+        self.judge = Judge::new(&witnesses);
+        self.reader = Reader::new(witnesses);
+        self.accused_for = 0;
+        self.opinion = None;
+    }
+
+    fn put_away(&mut self, deviation: Deviation) -> Verdict {
+        let wrong = self.watched;
+        let opinion = self.opinion.as_ref();
+        let witnesses = opinion.map(|opinion| opinion.agreed.clone()).unwrap_or_default();
+        self.put_away.push(wrong);
+        let trouble = self.fail_over().err().map(|error| error.to_string());
+        if trouble.is_none() {
+            let kept = std::mem::take(&mut self.put_away);
+            self.watch_again();
+            self.put_away = kept;
+        }
+        Verdict {
+            wrong: wrong.to_string(),
+            deviation,
+            witnesses,
+            now_using: self.time.source_name().to_owned(),
+            trouble,
+            at: self.time.fast(),
+        }
+    }
+
+    /// Goes over to the best clock that was not put away. The kernel's own boot time is the last resort.
+    fn fail_over(&mut self) -> Result<(), OpenError> {
+        let mut last = None;
+        for kind in [SourceKind::Tsc, SourceKind::Boottime] {
+            if self.put_away.contains(&kind) {
+                continue;
+            }
+            match self.time.switch(kind) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| OpenError {
+            kind: self.watched,
+            why: "it is wrong".to_owned(),
+            instead: "every other clock was found wrong before",
+        }))
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> ArbiterStatus {
+        ArbiterStatus {
+            using: self.time.source_name().to_owned(),
+            put_away: self.put_away.iter().map(ToString::to_string).collect(),
+            witnesses: self.reader.names(),
+            opinion: self.opinion.clone(),
+        }
+    }
+}

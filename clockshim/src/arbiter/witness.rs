@@ -1,0 +1,69 @@
+//! Who is heard: the clock in use, and clocks that do not depend on it.
+
+use std::fs;
+use std::sync::Arc;
+
+use crate::clocksource::{Clocksource, SourceKind};
+use crate::source::MonotonicRaw;
+use crate::timekeeper::Timekeeper;
+
+/// A clock that is compared with others.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    /// What is read. It is read directly, past any lock that other readers may hold.
+    pub source: Arc<dyn Clocksource>,
+    /// The hardware that counts, such as `tsc`: witnesses on the same one are not independent.
+    pub hardware: String,
+    /// Whether its rate is steered, as the kernel does under NTP by up to 500 ppm.
+    pub steered: bool,
+}
+
+/// The clock in use first, then the TSC and the kernel's unsteered clock; beside the TSC, boot time as well.
+pub(super) fn of_machine(time: &Timekeeper) -> Vec<Witness> {
+    let kernel = kernel_clocksource();
+    let in_use = time.source_kind();
+    let hardware = match in_use {
+        SourceKind::Boottime | SourceKind::Coarse => kernel.clone(),
+        SourceKind::Hpet | SourceKind::HpetLocked => "hpet".to_owned(),
+        other => other.to_string(),
+    };
+    let steered = matches!(in_use, SourceKind::Boottime | SourceKind::Coarse);
+    let mut witnesses = vec![Witness {
+        source: time.source(),
+        hardware,
+        steered,
+    }];
+    if in_use != SourceKind::Tsc
+        && let Ok(source) = time.open_source(SourceKind::Tsc)
+    {
+        witnesses.push(Witness {
+            source,
+            hardware: SourceKind::Tsc.to_string(),
+            steered: false,
+        });
+    }
+    if let Some(raw) = MonotonicRaw::open() {
+        witnesses.push(Witness {
+            source: Arc::new(raw),
+            hardware: kernel.clone(),
+            steered: false,
+        });
+    }
+    if in_use == SourceKind::Tsc
+        && let Ok(source) = time.open_source(SourceKind::Boottime)
+    {
+        witnesses.push(Witness {
+            source,
+            hardware: kernel,
+            steered: true,
+        });
+    }
+    witnesses
+}
+
+const CURRENT: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+
+/// The hardware that the kernel's own clocks run on, in the names that we use.
+fn kernel_clocksource() -> String {
+    fs::read_to_string(CURRENT).map_or_else(|_| "kernel".to_owned(), |name| name.trim().to_owned())
+}

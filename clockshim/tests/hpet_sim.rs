@@ -1,0 +1,198 @@
+//! The simulated HPET with its lock and its faults, from outside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clockshim::hpet::Contended;
+use clockshim::{BootDuration, BootInstant, Clocksource, Host, HpetSim, ManualClock, SimConfig, Timekeeper};
+
+fn faults(texts: &[&str]) -> Vec<clockshim::Fault> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn by_hand(texts: &[&str], start: u32) -> (Arc<ManualClock>, Timekeeper) {
+    let clock = Arc::new(ManualClock::new(BootInstant::from_nanos(1_000_000_000_000)));
+    let config = SimConfig {
+        faults: faults(texts),
+        start,
+        ..SimConfig::default()
+    };
+    let time = Timekeeper::simulated(Arc::new(HpetSim::new(config, Host::Manual(clock.clone()))));
+    (clock, time)
+}
+
+fn real(contended: Contended, texts: &[&str]) -> Arc<HpetSim> {
+    let config = SimConfig {
+        contended,
+        faults: faults(texts),
+        ..SimConfig::default()
+    };
+    Arc::new(HpetSim::new(config, Host::System))
+}
+
+/// Seconds that the timekeeper sees pass in so many seconds, with updates as it asks for them.
+fn run(clock: &ManualClock, time: &Timekeeper, seconds: u64) -> f64 {
+    let start = time.fast();
+    let step = BootDuration::from(time.update_interval());
+    for _ in 0..seconds * 1_000_000_000 / step.as_nanos() {
+        clock.advance(step);
+        time.update();
+    }
+    time.fast().saturating_since(start).as_secs_f64()
+}
+
+#[test]
+fn a_sound_counter_keeps_time_over_its_wrap() {
+    let (clock, time) = by_hand(&[], u32::MAX - 1000);
+    assert!((run(&clock, &time, 400) - 400.0).abs() < 1e-6);
+    assert_eq!(time.source_name(), "hpet-sim");
+}
+
+#[test]
+fn faults_of_the_counter_show_in_time() {
+    let passes = |fault: &str| {
+        let (clock, time) = by_hand(&[fault], 0);
+        run(&clock, &time, 20)
+    };
+    assert!((passes("freeze,at=5s") - 5.0).abs() < 1e-6);
+    assert!((passes("rate,by=0.6,at=10s") - 16.0).abs() < 1e-6);
+    assert!((passes("deep-idle") - 13.0).abs() < 1e-6);
+    assert!((passes("step,at=5s,by=3s") - 23.0).abs() < 1e-6);
+    // Back by more than has passed since the last update: time stands still until then, and goes on.
+    let held = passes("step,at=5100ms,by=-3s");
+    assert!((19.7..20.0).contains(&held), "{held}");
+    let held = passes("reset,at=5100ms");
+    assert!((19.7..20.0).contains(&held), "{held}");
+}
+
+/// H8: between two updates the counter goes round once, less 50 ms, and stamps go back.
+#[test]
+fn a_wrap_unseen_by_updates_takes_stamps_back() {
+    let (clock, time) = by_hand(&["wrap,at=100ms,by=50ms"], 0);
+    clock.advance(BootDuration::from_millis(99));
+    let before = time.fast();
+    clock.advance(BootDuration::from_millis(2));
+    let after = time.fast();
+    assert!(after < before, "{before} {after}");
+    assert_eq!(time.monotonic().saturating_since(after), BootDuration::ZERO);
+}
+
+#[test]
+fn the_owner_and_the_acquisitions_are_told() {
+    let sim = real(Contended::default(), &[]);
+    (0..10).for_each(|_| _ = sim.read());
+    let report = sim.lock_report().unwrap();
+    assert_eq!((report.locked, report.owner, report.acquisitions), (false, 0, 10));
+    assert_eq!(u64::from(report.value), report.word >> 32);
+}
+
+/// One thread stalls while it holds the lock; runs `meanwhile` in another once that is so.
+fn while_held(sim: &Arc<HpetSim>, meanwhile: impl FnOnce()) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| sim.read());
+        while !sim.lock_report().unwrap().locked {
+            std::thread::yield_now();
+        }
+        meanwhile();
+    });
+}
+
+#[test]
+fn bounded_readers_get_past_a_holder_that_stalls() {
+    let sim = real(Contended::Bounded(50), &["hold,for=300ms"]);
+    while_held(&sim, || {
+        let mut last = sim.read();
+        for _ in 0..20 {
+            let next = sim.read();
+            assert!(next >= last, "{next} after {last}");
+            last = next;
+        }
+        let report = sim.lock_report().unwrap();
+        assert!(
+            report.locked && report.owner != 0 && report.acquisitions == 1,
+            "{report:?}"
+        );
+        assert!(report.bail_outs >= 20, "{report:?}");
+    });
+    assert!(!sim.lock_report().unwrap().locked);
+}
+
+#[test]
+fn faithful_readers_wait_for_as_long_as_the_holder_stalls() {
+    for how in ["sleep", "spin"] {
+        let sim = real(Contended::Faithful, &[&format!("hold,for=200ms,how={how}")]);
+        let released = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                sim.read();
+                released.store(true, Ordering::SeqCst);
+            });
+            while !sim.lock_report().unwrap().locked {
+                std::thread::yield_now();
+            }
+            let seen = sim.lock_report().unwrap();
+            sim.read();
+            let now = sim.lock_report().unwrap();
+            assert_ne!(
+                now.value, seen.value,
+                "the reader came back before the holder had published"
+            );
+            assert_eq!(now.bail_outs, 0);
+        });
+    }
+}
+
+#[test]
+fn a_lost_lock_has_no_owner_and_ends_with_its_window() {
+    let sim = real(Contended::Bounded(50), &["lock-lost,for=150ms"]);
+    sim.read();
+    let report = sim.lock_report().unwrap();
+    assert!(
+        report.locked && report.owner == 0 && report.bail_outs == 1,
+        "{report:?}"
+    );
+    while sim.lock_report().unwrap().locked {
+        std::thread::sleep(Duration::from_millis(5));
+        sim.read();
+    }
+    let before = sim.lock_report().unwrap();
+    sim.read();
+    assert_eq!(sim.lock_report().unwrap().acquisitions, before.acquisitions + 1);
+}
+
+/// The maintenance thread's direct read ends a lost lock while every reader waits in the kernel's loop.
+#[test]
+fn a_direct_read_is_not_held_up_and_looks_after_faults() {
+    let sim = real(Contended::Faithful, &["lock-lost,for=150ms"]);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| sim.read());
+        while !reader.is_finished() {
+            sim.read_direct();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    assert_eq!(sim.lock_report().unwrap().bail_outs, 0);
+}
+
+#[test]
+fn a_bounded_reader_survives_its_own_signal_handler() {
+    let sim = real(Contended::Bounded(50), &["reenter,for=10s"]);
+    sim.read();
+    let report = sim.lock_report().unwrap();
+    assert!(!report.locked && report.bail_outs == 1, "{report:?}");
+}
+
+#[test]
+fn preempted_holders_and_torn_words_do_not_hang() {
+    let sim = real(
+        Contended::Faithful,
+        &["preempt,for=10ms,every=20ms,by=1ms", "torn"],
+    );
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| (0..2000).for_each(|_| _ = sim.read()));
+        }
+    });
+    assert!(!sim.lock_report().unwrap().locked);
+}

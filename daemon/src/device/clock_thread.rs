@@ -1,0 +1,27 @@
+//! The thread `wg-clock`: moves the packet clock's anchor along, and has it compared with other clocks. On a thread of
+//! its own, so that a clock that stalls its readers stalls nobody who has other work.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use clockshim::{Arbiter, Timekeeper};
+use tracing::warn;
+
+use super::Shared;
+use crate::sys::poll;
+
+/// Until the device stops.
+pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>) {
+    let mut arbiter = Arbiter::new(keeper.clone());
+    while !device.is_stopping() {
+        keeper.update();
+        if let Some(verdict) = arbiter.round() {
+            // Once for each clock that is put away, so it needs no limit.
+            warn!("{verdict}");
+            device.note_clock_verdict(verdict.to_string());
+        }
+        let pause = arbiter.interval().as_millis().clamp(1, 250) as i32;
+        // An error leaves the pause out; the next round comes sooner.
+        let _ = poll::readable([Some(device.stop_waker().as_fd())], pause);
+    }
+}
