@@ -142,7 +142,7 @@ impl Program {
         self.spawn(namespace, &interface, self.foreground(namespace, &interface))
     }
 
-    /// `hpetun up FILE`; the interface has the name of the file.
+    /// `hpetun up FILE`, up to where its log says that it is ready. The interface has the name of the file.
     #[track_caller]
     pub fn up(&self, namespace: &Namespace, file: &Path) -> Daemon {
         let interface = file
@@ -151,11 +151,12 @@ impl Program {
             .to_str()
             .expect("in UTF-8")
             .to_owned();
-        self.spawn(
-            namespace,
-            &interface,
-            self.command(namespace, &format!("up {}", file.display())),
-        )
+        let command = self.command(namespace, &format!("up {}", file.display()));
+        let daemon = self.spawn(namespace, &interface, command);
+        wait_until("the log to say that it is ready", || {
+            daemon.log().contains("ready")
+        });
+        daemon
     }
 
     /// Starts a command that brings up `interface`, and returns once its control socket answers.

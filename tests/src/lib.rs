@@ -4,6 +4,9 @@
 //! Everything in here panics, with the command and what it printed, where a step does not do what it should, and
 //! every wait is bounded. Namespaces, processes and sockets are cleaned up when their owner is dropped, which a
 //! panicking test does too; what a killed run left behind is swept by the next one.
+//!
+//! `tests/run` installs what is needed and runs everything. By hand, as root, and with the daemon built:
+//! `cargo test --release -p hpetun-tests roaming`. `HPETUN_BIN` names another binary to test.
 
 pub mod command;
 pub mod daemon;

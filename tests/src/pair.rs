@@ -56,8 +56,7 @@ impl Default for Plan {
 
 impl Plan {
     /// Both daemons in one namespace, talking over its loopback; their interfaces are moved to a namespace each as
-    /// soon as the start command has returned. No endpoints are set
-    /// unless asked for.
+    /// soon as their control sockets answer. No endpoints are set unless asked for.
     #[track_caller]
     pub fn loopback(self) -> Pair {
         self.loopback_in(&Namespace::new())

@@ -13,7 +13,7 @@ fn peer_is_boringtun() {
     talks_with(boringtun());
 }
 
-/// Each side is the initiator once, and load goes both ways.
+/// Each side is the initiator once, once with a preshared key and once without.
 fn talks_with(other: Program) {
     let ours = Plan {
         endpoints: true,
@@ -26,7 +26,14 @@ fn talks_with(other: Program) {
         }
         .loopback(),
     );
-    carries(&Plan { a: other, ..ours }.loopback());
+    carries(
+        &Plan {
+            a: other,
+            preshared_key: false,
+            ..ours
+        }
+        .loopback(),
+    );
 }
 
 fn carries(pair: &Pair) {

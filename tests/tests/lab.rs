@@ -10,7 +10,7 @@ use serde_json::Value;
 
 #[test]
 fn report_has_every_figure() {
-    let report = lab(&mut Command::new(binary()), "");
+    let report = lab(&mut Command::new(binary()), &[]);
     assert_eq!(report["load"]["tool"], "iperf3");
     loads(&report);
     let drops = report["drops"].as_object().expect("drops by reason");
@@ -22,7 +22,7 @@ fn report_has_every_figure() {
 fn without_iperf3_it_makes_its_own_load() {
     let mut command = Command::new(binary());
     command.env("PATH", "/var/empty");
-    let report = lab(&mut command, "");
+    let report = lab(&mut command, &[]);
     let tool = report["load"]["tool"].as_str().expect("a name");
     assert!(!tool.contains("iperf3"), "{tool}");
     loads(&report);
@@ -45,14 +45,14 @@ fn without_root() {
         "-all",
     ]);
     command.arg(copy);
-    loads(&lab(&mut command, ""));
+    loads(&lab(&mut command, &[]));
 }
 
 #[test]
 fn offload_off_and_another_clock() {
     let report = lab(
         &mut Command::new(binary()),
-        "--offload off --clock boottime --mtu 1380",
+        &["--offload", "off", "--clock", "boottime", "--mtu", "1380"],
     );
     assert_eq!(report["clock"]["name"], "boottime");
     loads(&report);
@@ -62,7 +62,7 @@ fn offload_off_and_another_clock() {
 fn against_another_implementation() {
     let report = lab(
         &mut Command::new(binary()),
-        "--compare go=wireguard-go --rounds 1",
+        &["--compare", "go=wireguard-go -f", "--rounds", "1"],
     );
     let compared = report["compare"].as_array().expect("a list");
     let go = compared.iter().find(|entry| entry["name"] == "go");
@@ -70,7 +70,7 @@ fn against_another_implementation() {
     for figure in ["gbit_s", "cpu_s_per_gib", "ratio_gbit", "ratio_cpu"] {
         assert!(go[figure].as_f64() > Some(0.0), "{figure} in {go}");
     }
-    loads(&lab(&mut Command::new(binary()), "--peer wireguard-go"));
+    loads(&lab(&mut Command::new(binary()), &["--peer", "wireguard-go -f"]));
 }
 
 #[test]
@@ -114,13 +114,13 @@ fn descendants(pid: u32) -> Vec<u32> {
 }
 
 #[track_caller]
-fn lab(command: &mut Command, options: &str) -> Value {
+fn lab(command: &mut Command, options: &[&str]) -> Value {
     let mut whole = Command::new(command.get_program());
     whole
         .args(command.get_args())
         .arg("lab")
         .args(["--json", "-", "--seconds", "1"]);
-    whole.args(options.split_whitespace());
+    whole.args(options);
     whole.envs(
         command
             .get_envs()

@@ -152,6 +152,28 @@ fn sigterm() {
     signalled(Signal::TERM);
 }
 
+/// Whoever had the terminal closed it.
+#[test]
+fn sighup_is_no_end() {
+    let pair = Pair::loopback();
+    pair.ping();
+    let before = pair.a.peer(&pair.b).latest_handshake;
+    pair.a.daemon.signal(Signal::HUP);
+    pair.a.ping_without_loss(pair.b.v4, 5);
+    assert_eq!(pair.a.peer(&pair.b).latest_handshake, before);
+}
+
+/// No standard input, output or error to begin with, whose numbers the next descriptors would get.
+#[test]
+fn started_without_standard_descriptors() {
+    let (namespace, interface) = (Namespace::new(), interface_name());
+    namespace.shell(&format!("{} {interface} <&- >&- 2>&-", binary().display()));
+    run(&format!("wg set {interface} listen-port 0"));
+    namespace.run(&format!("ip link set {interface} up"));
+    namespace.run(&format!("ip link del {interface}"));
+    wait_until("it to end", || namespace.pids().is_empty());
+}
+
 #[test]
 fn sigint() {
     signalled(Signal::INT);

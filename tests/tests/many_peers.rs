@@ -106,6 +106,27 @@ fn memory_does_not_grow_with_control_connections() {
 }
 
 #[test]
+fn descriptors_do_not_leak_with_ports_and_states() {
+    let namespace = Namespace::new();
+    let daemon = hpetun().start(&namespace);
+    let round = || {
+        for port in 40000..40020 {
+            daemon.set(&format!("listen-port {port} fwmark {port}"));
+        }
+        for state in ["up", "down", "up"] {
+            namespace.run(&format!("ip link set {} {state}", daemon.interface));
+            daemon.set("listen-port 0");
+        }
+    };
+    round();
+    let before = open_descriptors(&daemon);
+    (0..3).for_each(|_| round());
+    wait_until("the descriptors to be closed", || {
+        open_descriptors(&daemon) <= before
+    });
+}
+
+#[test]
 fn twenty_four_thousand_peers() {
     const PEERS: usize = 24_000;
     let daemon = hpetun().start(&Namespace::new());
@@ -122,6 +143,12 @@ fn twenty_four_thousand_peers() {
     }
     assert_eq!(ask(&daemon.interface, &text), "errno=0\n");
     assert_eq!(daemon.dump().peers.len(), PEERS);
+    // Who asks and does not wait for the answer.
+    for _ in 0..20 {
+        Connection::open(&daemon.interface)
+            .expect("open")
+            .send("get=1\n\n");
+    }
     assert_eq!(ask(&daemon.interface, "set=1\nreplace_peers=true\n"), "errno=0\n");
     assert_eq!(daemon.dump().peers, []);
 }

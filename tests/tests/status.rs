@@ -1,8 +1,8 @@
 //! `hpetun status`, and what a daemon writes to its log.
 
-use hpetun_tests::daemon::{binary, hpetun};
+use hpetun_tests::daemon::{binary, hpetun, wireguard_go};
 use hpetun_tests::wg::hex;
-use hpetun_tests::{Pair, Plan, run, try_run, wait_until};
+use hpetun_tests::{Namespace, Pair, Plan, run, try_run, wait_until};
 use serde_json::Value;
 
 #[test]
@@ -89,6 +89,21 @@ fn status_of_no_interface() {
     let error = try_run(&format!("{} status hptnosuch --json", binary().display())).failure();
     assert!(
         error.contains("hptnosuch") && !error.contains("panicked"),
+        "{error}"
+    );
+}
+
+#[test]
+fn status_of_another_implementation() {
+    let daemon = wireguard_go().start(&Namespace::new());
+    let error = try_run(&format!(
+        "{} status {} --json",
+        binary().display(),
+        daemon.interface
+    ))
+    .failure();
+    assert!(
+        error.contains(&daemon.interface) && !error.contains("panicked"),
         "{error}"
     );
 }

@@ -294,6 +294,82 @@ fn endpoint_by_name() {
     outer.run("ping -n -c 1 -i 0.2 -w 20 192.168.241.2");
 }
 
+#[test]
+fn routes_go_where_table_says() {
+    let fixture = Fixture::new("192.168.241.0/24, 10.99.0.0/16, fd00::/64");
+    let namespace = &fixture.namespace;
+    let original = fixture.text();
+    for (table, shown) in [("off", None), ("1234", Some("1234")), ("auto", Some("main"))] {
+        fixture.write(&original.replace("MTU = 1380", &format!("Table = {table}")));
+        let mut daemon = fixture.up();
+        let all = namespace.run("ip route show table all");
+        assert_eq!(
+            all.contains("10.99.0.0/16"),
+            shown.is_some(),
+            "Table = {table}: {all}"
+        );
+        if let Some(shown) = shown {
+            let routes = namespace.run(&format!("ip route show table {shown}"));
+            assert!(routes.contains("10.99.0.0/16"), "Table = {table}: {routes}");
+        }
+        fixture.ping("192.168.241.2");
+        daemon.signal(Signal::TERM);
+        daemon.wait_for_end();
+        wait_until("the interface to go", || !namespace.has_link(&daemon.interface));
+        assert!(
+            !namespace.run("ip route show table all").contains("10.99."),
+            "Table = {table}"
+        );
+    }
+}
+
+/// Halfway up is not a place to stay.
+#[test]
+fn failed_start_leaves_nothing_behind() {
+    let fixture = Fixture::new("192.168.241.0/24");
+    let namespace = &fixture.namespace;
+    let interface = fixture
+        .path
+        .file_stem()
+        .and_then(|name| name.to_str())
+        .expect("a name");
+    let _holder = namespace.inside(|| std::net::UdpSocket::bind("0.0.0.0:30000").expect("a free port"));
+    let error = refused(&fixture, &fixture.text());
+    assert!(error.contains("30000"), "{error}");
+    assert!(!namespace.has_link(interface) && namespace.pids().is_empty());
+    assert!(!hpetun_tests::uapi::socket_path(interface).exists());
+
+    namespace.run(&format!("ip link add {interface} type veth peer name other0"));
+    let error = refused(&fixture, &fixture.text());
+    assert!(error.contains(interface), "{error}");
+    assert!(namespace.has_link(interface), "what was there stays");
+}
+
+/// wg-quick takes names in any case, several lines of one kind, and comments anywhere.
+#[test]
+fn file_as_people_write_them() {
+    let fixture = Fixture::new("192.168.241.0/24");
+    let mut text = String::from("\n# mine\n\n");
+    for line in fixture.text().lines() {
+        let line = match line.split_once('=') {
+            Some((name, value)) => format!("  {}={}  # why not", name.trim().to_lowercase(), value.trim()),
+            None => line.to_uppercase(),
+        };
+        text += &line.replace("mtu=", "address=10.55.0.1\nmtu=");
+        text += "\r\n";
+    }
+    fixture.write(&text);
+    let daemon = fixture.up();
+    fixture.ping("192.168.241.2");
+    let addresses = fixture
+        .namespace
+        .run(&format!("ip addr show dev {}", daemon.interface));
+    assert!(
+        addresses.contains("10.55.0.1/32") && addresses.contains("192.168.241.3/24"),
+        "{addresses}"
+    );
+}
+
 fn reload(fixture: &Fixture, daemon: &Daemon, text: &str) {
     fixture.write(text);
     daemon.signal(Signal::HUP);

@@ -205,18 +205,18 @@ fn persistent_keepalive_fills_silence_only() {
     let (pair, relay) = watched();
     let (a, b) = (&pair.a, &pair.b);
     pair.ping();
-    a.set_peer(b, "persistent-keepalive 2");
+    a.set_peer(b, "persistent-keepalive 3");
     let keepalives =
         || relay.count(|datagram| datagram.direction == Direction::Forth && datagram.is_keepalive());
     wait_until("two keepalives in silence", || keepalives() >= 2);
     relay.forget();
-    // Five seconds of pings, several a second.
-    a.inner.run(&format!("ping -n -c 25 -i 0.2 -W 5 {}", b.v4));
+    // Six seconds of pings, several a second.
+    a.inner.run(&format!("ping -n -c 30 -i 0.2 -W 5 {}", b.v4));
     assert_eq!(keepalives(), 0, "not while data flows");
     wait_until("a keepalive in silence again", || keepalives() >= 1);
     a.set_peer(b, "persistent-keepalive off");
     relay.forget();
-    sleep(Duration::from_secs(4));
+    sleep(Duration::from_secs(5));
     assert_eq!(keepalives(), 0, "off is off");
 }
 
