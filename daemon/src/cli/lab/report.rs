@@ -276,7 +276,10 @@ mod tests {
     fn hosts_and_rounds_are_merged() {
         let report = json(&[fixture::round(&[4.0, 2.0], 3.0), fixture::round(&[3.0, 2.0], 3.0)]);
         // Each round has 1000 stamps on a and 2000 on b.
-        assert_eq!(report["clock"], json!({"name": "tsc", "stamps": 6000}));
+        assert_eq!(
+            report["clock"],
+            json!({"name": "tsc", "stamps": 6000, "verdicts": []})
+        );
         assert_eq!(report["latency_us"]["tx"]["p99"], 20.0, "b is the slower one");
         assert_eq!(report["latency_us"]["tx"]["count"], 6000);
         assert_eq!(report["drops"], json!({"no_peer": 6, "replay": 2}));
