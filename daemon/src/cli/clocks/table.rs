@@ -27,15 +27,15 @@ impl Display for Table<'_> {
         let all = format!("read, all {cores} cores");
         writeln!(
             f,
-            "{:<13}{:>6}{:>9}{:>5}{:>10}{:>7}{:>14}{all:>20}{:>8}{:>8}",
+            "{:<13}{:>6}{:>8}{:>5}{:>10}{:>6}{:>15}{all:>18}{:>8}{:>11}",
             "", "", "", "", "", "", "read alone", "step", "drift"
         )?;
         writeln!(
             f,
-            "{:<13}{:>6}{:>9}{:>5}{:>10}{:>7}{:>7}{:>8}{:>8}{:>8}{:>8}{:>11}",
+            "{:<13}{:>6}{:>8}{:>5}{:>10}{:>6}{:>7}{:>8}{:>8}{:>10}{:>8}{:>11}",
             "  clock",
             "rating",
-            "one tick",
+            "tick",
             "bits",
             "wraps in",
             "sleep",
@@ -95,7 +95,7 @@ fn row(f: &mut Formatter<'_>, source: &SourceReport, figures: &Figures) -> fmt::
     let mark = if source.in_use { '*' } else { ' ' };
     writeln!(
         f,
-        "{mark} {:<11}{rating:>6}{:>9}{width:>5}{wrap:>10}{sleep:>7}{:>7}{:>8}{:>8}{:>8}{:>8} {:>10}",
+        "{mark} {:<11}{rating:>6}{:>8}{width:>5}{wrap:>10}{sleep:>6}{:>7}{:>8}{:>8}{:>10}{:>8} {:>10}",
         source.name,
         time(*resolution_ns),
         nanos(read_ns.p50),
@@ -108,7 +108,7 @@ fn row(f: &mut Formatter<'_>, source: &SourceReport, figures: &Figures) -> fmt::
 }
 
 fn legend(f: &mut Formatter<'_>) -> fmt::Result {
-    let text = "* in use. Rating as in the kernel, to 499. Sleep: whether the counter itself goes on while the machine sleeps (? it \
+    let text = "* in use. Tick: from one value to the next. Rating as in the kernel, to 499. Sleep: whether the counter itself goes on while the machine sleeps (? it \
                 may or may not); the tunnel's time always does. Step back: the largest that one thread saw against another. Drift: \
                 against CLOCK_BOOTTIME, which NTP may steer.";
     wrap(text, WIDTH)
@@ -242,9 +242,9 @@ mod tests {
         }
         for part in [
             "read, all 2 cores",
-            "* tsc           350  0.48 ns   64 centuries      ?   8.53    10.2    8.61    23.4       0 +0.04±0.02\n",
-            "  coarse         90  4.00 ms   64 centuries     no   8.53    10.2    8.61    23.4       0  -12.6±8.2\n",
-            "  hpet-sim       20  41.7 ns   32     179 s    yes  1,201   1,350   2,412 1,234,567 41.7 us +500.0±0.1\n",
+            "* tsc           350 0.48 ns   64 centuries     ?   8.53    10.2    8.61      23.4       0 +0.04±0.02\n",
+            "  coarse         90 4.00 ms   64 centuries    no   8.53    10.2    8.61      23.4       0  -12.6±8.2\n",
+            "  hpet-sim       20 41.7 ns   32     179 s   yes  1,201   1,350   2,412 1,234,567 41.7 us +500.0±0.1\n",
             "  hpet        there is no /dev/hpet <here> & now; use",
             "  verdict     tsc is right\n",
             "  witnesses   tsc (+0.0 ppm), monotonic-raw (-0.0 ppm), boottime (+812.5 ppm)\n",
