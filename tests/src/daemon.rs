@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::command::{end_of, run};
 use crate::namespace::Namespace;
-use crate::uapi;
 use crate::wait::{LIMIT, wait_for, wait_until};
+use crate::{sys, uapi};
 
 /// A program that can be started as a daemon, with its options.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub struct Program {
     options: String,
     /// Runs in its namespace before it, with `{}` for the interface name.
     before: String,
+    without_ipv6: bool,
     environment: Vec<(String, String)>,
 }
 
@@ -84,6 +85,7 @@ impl Program {
             foreground,
             options: String::new(),
             before: String::new(),
+            without_ipv6: false,
             environment: Vec::new(),
         }
     }
@@ -103,6 +105,12 @@ impl Program {
     /// Runs a command in its namespace before it, with `{}` for the interface name.
     pub fn after(mut self, command: &str) -> Self {
         self.before = command.into();
+        self
+    }
+
+    /// Runs it as on a kernel without IPv6.
+    pub fn without_ipv6(mut self) -> Self {
+        self.without_ipv6 = true;
         self
     }
 
@@ -221,6 +229,9 @@ impl Program {
     fn command(&self, namespace: &Namespace, arguments: &str) -> Command {
         let mut command = namespace.command(&format!("{}{} {arguments}", self.line, self.options));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if self.without_ipv6 {
+            sys::without_ipv6(&mut command);
+        }
         command
     }
 }

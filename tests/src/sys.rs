@@ -1,8 +1,10 @@
-//! The only unsafe code of the harness: a TUN device as a descriptor, raw packets, socket options.
+//! The only unsafe code of the harness: TUN descriptors, raw packets, socket options, seccomp.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Creates (or attaches to) a TUN interface with these `IFF_*` flags in the namespace of the calling thread.
 pub fn open_tun(interface: &str, flags: i32) -> io::Result<OwnedFd> {
@@ -89,5 +91,52 @@ fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io:
         Err(io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+/// Makes the command run as on a kernel without IPv6: there are no such sockets for it nor for what it starts.
+pub fn without_ipv6(command: &mut Command) {
+    // The filter sees a `seccomp_data`: the system call's number at 0, its first argument at 16, lower half first.
+    const NUMBER: u32 = 0;
+    const FIRST_ARGUMENT: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
+    let load = |offset| filter(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, offset);
+    let skip_unless =
+        |skip, value: i64| filter(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, skip, value as u32);
+    let end = |verdict| filter(libc::BPF_RET | libc::BPF_K, 0, verdict);
+    let program = [
+        load(NUMBER),
+        skip_unless(3, libc::SYS_socket),
+        load(FIRST_ARGUMENT),
+        skip_unless(1, i64::from(libc::AF_INET6)),
+        end(libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32),
+        end(libc::SECCOMP_RET_ALLOW),
+    ];
+    let install = move || {
+        let header = libc::sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_ptr().cast_mut(),
+        };
+        // SAFETY: the kernel only reads the filter, which lives through the call.
+        let installed = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const header) == 0
+        };
+        if installed {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(install) };
+}
+
+/// One instruction; `skip` is how many of the next ones to pass over where a comparison fails.
+fn filter(code: u32, skip: u8, operand: u32) -> libc::sock_filter {
+    libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: skip,
+        k: operand,
     }
 }

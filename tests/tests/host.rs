@@ -4,6 +4,29 @@ use hpetun_tests::command::finish;
 use hpetun_tests::daemon::interface_name;
 use hpetun_tests::{Namespace, Pair, Plan, hpetun};
 
+/// There are no IPv6 sockets at all on its side; in the tunnel there still is IPv6.
+#[test]
+fn kernel_without_ipv6() {
+    let plan = Plan {
+        a: hpetun().without_ipv6(),
+        endpoints: true,
+        ..Plan::default()
+    };
+    let pair = plan.loopback();
+    pair.ping();
+    let listening = pair.a.daemon.namespace.run("ss -Hlun sport = :10000");
+    assert!(
+        listening.contains("0.0.0.0:10000") && !listening.contains("[::]"),
+        "{listening}"
+    );
+    pair.a.daemon.set("listen-port 10001");
+    pair.ping();
+    pair.a.set_peer(&pair.b, "endpoint [::1]:20000");
+    pair.a.ping_in_vain(pair.b.v4);
+    pair.a.set_peer(&pair.b, "endpoint 127.0.0.1:20000");
+    pair.ping();
+}
+
 #[test]
 fn ipv6_switched_off() {
     let outer = Namespace::new();
