@@ -2,6 +2,7 @@
 
 use hpetun_tests::command::finish;
 use hpetun_tests::daemon::interface_name;
+use hpetun_tests::wait::{wait_for, wait_until};
 use hpetun_tests::{Namespace, Pair, Plan, hpetun};
 
 /// There are no IPv6 sockets at all on its side; in the tunnel there still is IPv6.
@@ -86,7 +87,9 @@ fn port_taken_by_another_program_is_refused() {
     namespace.run(&format!("ip link set {} up", daemon.interface));
     daemon.set("listen-port 5555");
     for taken in ["0.0.0.0:4444", "[::]:4444"] {
-        let holder = namespace.inside(|| std::net::UdpSocket::bind(taken).expect("a free port"));
+        // A program that another test starts at this very moment may hold a copy of the last one's socket.
+        let bind = || std::net::UdpSocket::bind(taken).ok();
+        let holder = namespace.inside(|| wait_for("the port to be free", bind));
         let refused = hpetun_tests::try_run(&format!("wg set {} listen-port 4444", daemon.interface));
         assert!(refused.failure().contains("Address already in use"));
         assert_eq!(
@@ -96,7 +99,10 @@ fn port_taken_by_another_program_is_refused() {
         );
         drop(holder);
     }
-    daemon.set("listen-port 4444");
+    wait_until("the port to be taken", || {
+        hpetun_tests::try_run(&format!("wg set {} listen-port 4444", daemon.interface));
+        daemon.dump().listen_port == 4444
+    });
 }
 
 #[test]
