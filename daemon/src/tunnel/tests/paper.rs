@@ -45,7 +45,7 @@ pub struct Session {
     receive: Key,
     pub local: u32,
     pub remote: u32,
-    counter: u64,
+    pub counter: u64,
 }
 
 impl Paper {

@@ -7,7 +7,7 @@ use crate::key::{PresharedKey, PrivateKey};
 use crate::message::{DATA_OVERHEAD, Kind};
 use crate::metrics::DropReason;
 use crate::noise::Identity;
-use crate::timers::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME};
+use crate::timers::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES};
 
 #[test]
 fn a_key_is_refused_at_reject_after_time_by_both_sides() {
@@ -247,4 +247,42 @@ enum Ends {
     Age,
     Reset,
     Key,
+}
+
+#[test]
+fn a_key_is_renewed_and_refused_by_the_number_of_its_messages() {
+    // The responder's no less than the initiator's.
+    for side in [A, B] {
+        let mut sim = Sim::new(30);
+        sim.establish();
+        sim.send_data(B, 0);
+        sim.run_for(secs(6));
+        let sent = |sim: &mut Sim, sent| {
+            sim.sides[side]
+                .peer
+                .tunnel()
+                .keypairs
+                .current
+                .as_mut()
+                .unwrap()
+                .sent = sent;
+        };
+        sent(&mut sim, REKEY_AFTER_MESSAGES - 1);
+        sim.send_data(side, 1);
+        assert!(sim.initiations(side).is_empty(), "not yet");
+        sim.send_data(side, 2);
+        assert_eq!(sim.initiations(side).len(), 1);
+        sim.run_for(secs(1));
+
+        sim.links = [Link::CUT; 2];
+        sent(&mut sim, REJECT_AFTER_MESSAGES - 1);
+        let seal = |sim: &Sim| {
+            sim.sides[side]
+                .peer
+                .tunnel()
+                .seal(sim.now, &[], &mut [0; DATA_OVERHEAD])
+        };
+        assert_eq!(seal(&sim), Some(DATA_OVERHEAD));
+        assert_eq!(seal(&sim), None);
+    }
 }

@@ -492,3 +492,25 @@ fn datagram_to(to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     packet.extend(payload);
     packet
 }
+
+#[test]
+fn counters_have_64_bits() {
+    let (ours, paper) = meet(None, None);
+    let mut session = established(&ours, &paper);
+    for counter in [u64::from(u32::MAX) - 1, 1 << 32, (1 << 32) + 1, 1 << 60] {
+        session.counter = counter;
+        let message = session.seal(&packet(100));
+        assert_eq!(ours.open(&message).unwrap().0, packet(100), "{counter}");
+        assert_eq!(
+            ours.open(&message).unwrap_err(),
+            DropReason::Replayed,
+            "{counter}"
+        );
+    }
+    session.counter = 1;
+    assert_eq!(
+        ours.open(&session.seal(&packet(100))).unwrap_err(),
+        DropReason::Replayed,
+        "long past"
+    );
+}
