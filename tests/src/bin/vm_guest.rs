@@ -8,6 +8,7 @@ use hpetun_tests::command::finish;
 use hpetun_tests::daemon::hpetun;
 use hpetun_tests::pair::secret;
 use hpetun_tests::{Daemon, KeyPair, Namespace, Plan, Program, load, run, wg};
+use serde_json::{Value, json};
 
 /// Of each transfer: emulated, the machine carries 10 Mbit/s.
 const MEGABYTES: u32 = 2;
@@ -34,9 +35,10 @@ fn main() {
 
 type Scenario = fn() -> String;
 
-const SCENARIOS: [(&str, Scenario); 6] = [
+const SCENARIOS: [(&str, Scenario); 7] = [
     ("kernel-clock", kernel_clock),
     ("read-hpet", read_hpet),
+    ("clocks", clocks),
     ("refused", refused),
     ("busy", busy),
     ("tunnel", tunnel),
@@ -53,6 +55,28 @@ fn kernel_clock() -> String {
 /// The device, and its time beside the kernel's, as JSON.
 fn read_hpet() -> String {
     run("read_hpet")
+}
+
+/// What `hpetun clocks` has to say of the HPET as the clock in use, without its distributions, as JSON.
+fn clocks() -> String {
+    let text = run("hpetun clocks --json --clock hpet --seconds 1");
+    let survey: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let sources = survey["sources"].as_array().expect("a list");
+    let hpet = sources.iter().find(|source| source["name"] == "hpet");
+    let hpet = hpet.unwrap_or_else(|| panic!("no hpet in {text}"));
+    let figures = &hpet["figures"];
+    json!({
+        "in_use": hpet["in_use"],
+        "why_not": hpet["why_not"],
+        "width": figures["width"],
+        "resolution_ns": figures["resolution_ns"],
+        "read_p50_ns": figures["read_ns"]["p50"],
+        "step_back_ns": figures["step_back_ns"],
+        "drift_ppm": figures["drift_ppm"],
+        "drift_uncertainty_ppm": figures["drift_uncertainty_ppm"],
+        "verdict": survey["verdict"],
+    })
+    .to_string()
 }
 
 /// What a person is told who asks for a clock that cannot be had.
