@@ -105,12 +105,21 @@ impl Capabilities {
     }
 
     /// The main counter, in one access as wide as the counter is.
+    ///
+    /// A bridge, or an emulator, may split a 64-bit access into two of 32 bits. The halves then disagree if the lower one
+    /// wraps in between, by 2^32 ticks. That shows as a lower half close to its wrap, where the halves are read
+    /// one by one instead; elsewhere one access is all that it takes.
     #[inline]
     pub fn main_counter(&self, device: &impl Registers) -> u64 {
-        if self.count_size_cap {
-            device.read64(MAIN_CNT)
+        if !self.count_size_cap {
+            return u64::from(device.read32(MAIN_CNT));
+        }
+        let value = device.read64(MAIN_CNT);
+        let to_wrap = (value as u32).wrapping_add(NEAR_WRAP);
+        if to_wrap < 2 * NEAR_WRAP {
+            whole_counter(device)
         } else {
-            u64::from(device.read32(MAIN_CNT))
+            value
         }
     }
 
@@ -126,10 +135,75 @@ impl Capabilities {
     }
 }
 
+/// Ticks on either side of a wrap of the lower half in which two halves are not believed: 0.17 s at 100 MHz, far more
+/// than the time between two halves of one access.
+const NEAR_WRAP: u32 = 1 << 24;
+
+/// Reads the upper half before and after the lower one, until it is the same. It changes once in many seconds, so a
+/// second try is enough; the bound is for a device that answers anything.
+#[cold]
+fn whole_counter(device: &impl Registers) -> u64 {
+    let mut high = device.read32(MAIN_CNT + 4);
+    for _ in 0..8 {
+        let low = device.read32(MAIN_CNT);
+        let again = device.read32(MAIN_CNT + 4);
+        if again == high {
+            return u64::from(high) << 32 | u64::from(low);
+        }
+        high = again;
+    }
+    u64::from(high) << 32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::cell::Cell;
+
+    /// Counts at every access, and answers a 64-bit one in two halves, the upper or the lower one first.
+    struct Split {
+        counter: Cell<u64>,
+        upper_first: bool,
+    }
+
+    impl Split {
+        fn next(&self) -> u64 {
+            self.counter.replace(self.counter.get() + 1)
+        }
+    }
+
+    impl Registers for Split {
+        fn read64(&self, _: usize) -> u64 {
+            let (first, second) = (self.next(), self.next());
+            let (high, low) = if self.upper_first {
+                (first, second)
+            } else {
+                (second, first)
+            };
+            high >> 32 << 32 | low & u64::from(u32::MAX)
+        }
+
+        fn read32(&self, offset: usize) -> u32 {
+            let value = self.next();
+            (if offset == MAIN_CNT { value } else { value >> 32 }) as u32
+        }
+    }
+
+    #[test]
+    fn an_access_that_is_split_does_not_tear_at_a_wrap() {
+        let capabilities = Capabilities::from_register(INTEL).unwrap();
+        for upper_first in [false, true] {
+            for before in 0..12 {
+                let start = (7 << 32) - before;
+                let device = Split {
+                    counter: Cell::new(start),
+                    upper_first,
+                };
+                let read = capabilities.main_counter(&device);
+                assert!((start..start + 20).contains(&read), "{read:#x} after {start:#x}");
+            }
+        }
+    }
 
     struct Device {
         capabilities: u64,
@@ -148,7 +222,10 @@ mod tests {
             }
         }
         fn read32(&self, offset: usize) -> u32 {
-            self.read64(offset) as u32
+            match offset {
+                MAIN_CNT => self.read64(MAIN_CNT) as u32,
+                _ => (self.read64(MAIN_CNT) >> 32) as u32,
+            }
         }
     }
 

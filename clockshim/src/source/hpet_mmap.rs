@@ -159,7 +159,9 @@ fn why_not_opened(error: &io::Error) -> String {
         Some(libc::EACCES | libc::EPERM) => {
             format!("no permission to read {DEVICE}: run as root, or let your group read it")
         }
-        Some(libc::EBUSY) => format!("{DEVICE} is busy: other programs hold all of its spare comparators"),
+        Some(libc::EBUSY) => format!(
+            "{DEVICE} is busy: other programs hold all of its spare comparators, or there is no HPET behind it (hpet=off)"
+        ),
         _ => format!("{DEVICE} cannot be opened: {error}"),
     }
 }
