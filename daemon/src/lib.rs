@@ -38,3 +38,4 @@ pub mod tunnel;
 pub mod tx_worker;
 pub mod uapi;
 pub mod udp;
+pub mod watchdog;

@@ -1,0 +1,4 @@
+//! The watchdog: notices a thread that stalls, and says what it is doing.
+
+pub mod hypothesis;
+pub mod report;
