@@ -14,6 +14,7 @@ pub mod control;
 pub mod cookie;
 pub mod daemonise;
 pub mod device;
+pub mod explain;
 pub mod handshake;
 pub mod index_table;
 pub mod key;

@@ -1,13 +1,14 @@
 //! The command line: what there is to ask for, and who answers.
 
 mod clocks;
+mod explain;
 mod keys;
 pub mod lab;
 mod run;
 mod status;
-mod units;
+pub(crate) mod units;
 pub mod up;
-mod wrap;
+pub(crate) mod wrap;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -27,6 +28,7 @@ Examples:
   hpetun up /etc/wireguard/wg0.conf  interface, addresses and routes from a wg-quick file
   hpetun lab                         two hosts in namespaces, a tunnel, and what it carries
   hpetun clocks --plot clocks.svg    what each clock of this machine costs, and whether it is right
+  hpetun explain trace.txt           what a soft lockup or another stall report shows
   hpetun genkey | tee key | hpetun pubkey
   WG_QUICK_USERSPACE_IMPLEMENTATION=hpetun wg-quick up wg0
 
@@ -66,6 +68,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Measure the clocks of this machine: cost, rate, steps, and which is wrong
     Clocks(clocks::ClocksArgs),
+    /// Say what a kernel lockup report, or one of hpetun's, shows
+    Explain(explain::ExplainArgs),
     /// Print a new private key
     Genkey,
     /// Print the public key of the private key on standard input
@@ -107,6 +111,7 @@ impl Cli {
             Some(Command::Lab(args)) => lab::run(*args),
             Some(Command::Status(args)) => status::run(&args).map(|()| ExitCode::SUCCESS),
             Some(Command::Clocks(args)) => clocks::run(&args).map(|()| ExitCode::SUCCESS),
+            Some(Command::Explain(args)) => explain::run(&args).map(|()| ExitCode::SUCCESS),
             Some(Command::Genkey) => keys::genkey().map(|()| ExitCode::SUCCESS),
             Some(Command::Pubkey) => keys::pubkey().map(|()| ExitCode::SUCCESS),
             Some(Command::Genpsk) => keys::genpsk().map(|()| ExitCode::SUCCESS),
@@ -252,7 +257,7 @@ mod tests {
     #[test]
     fn a_misspelt_command_says_which_there_are() {
         let error = parse("hpetun stauts wg0").unwrap_err().to_string();
-        assert!(error.contains("status, clocks, genkey"), "{error}");
+        assert!(error.contains("status, clocks, explain, genkey"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Breaks prose into lines.
 
 /// Words of `text` in lines of at most `width` characters, save for a word that is longer by itself.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {

@@ -1,0 +1,141 @@
+//! How the wait was entered: with the lock held at the first look, or after a try for it that failed. The failing way
+//! restores the interrupt flag, and so leaves the saved flags in a register; the other way has never saved them.
+
+use iced_x86::{FlowControl, Mnemonic, OpKind};
+
+use super::disassembly::Disassembly;
+use super::flow::Loop;
+use super::symbolic::{Expr, State, negated};
+
+/// What the way from the failed try to the loop leaves behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FailedTry {
+    /// Line of the `lock cmpxchg` or its like.
+    pub try_lock: usize,
+    /// Registers that hold the saved flags when the loop begins, on every such way.
+    pub flags_in: Vec<usize>,
+    /// Lines that give the interrupt flag back.
+    pub restores: Vec<usize>,
+}
+
+/// The try-lock in sight and the way from it into the loop. `None` where there is none in sight.
+pub fn failed_try(code: &Disassembly, around: &Loop) -> Option<FailedTry> {
+    let first = *around.pass.iter().min()?;
+    let try_lock = (0..first).rev().find(|line| is_try(code, *line))?;
+    let mut walk = Walk {
+        code,
+        around,
+        found: None,
+        restores: Vec::new(),
+        steps: 0,
+    };
+    let save = (try_lock.saturating_sub(12)..try_lock)
+        .rev()
+        .find(|line| matches!(code.instruction(*line).mnemonic(), Mnemonic::Pushfq | Mnemonic::Pushfd));
+    let mut state = State::default();
+    for line in save.unwrap_or(try_lock)..=try_lock {
+        state.run(line, code.instruction(line));
+    }
+    walk.visit(try_lock + 1, state);
+    Some(FailedTry {
+        try_lock,
+        flags_in: walk.found?,
+        restores: walk.restores,
+    })
+}
+
+fn is_try(code: &Disassembly, line: usize) -> bool {
+    let instruction = code.instruction(line);
+    match instruction.mnemonic() {
+        Mnemonic::Cmpxchg | Mnemonic::Bts | Mnemonic::Btr => instruction.has_lock_prefix(),
+        Mnemonic::Xchg => instruction.op0_kind() == OpKind::Memory,
+        _ => false,
+    }
+}
+
+struct Walk<'a> {
+    code: &'a Disassembly,
+    around: &'a Loop,
+    found: Option<Vec<usize>>,
+    restores: Vec<usize>,
+    steps: usize,
+}
+
+impl Walk<'_> {
+    /// Every way from `line` on, until it comes to the loop or leaves what is in sight.
+    fn visit(&mut self, mut line: usize, mut state: State) {
+        const MOST_STEPS: usize = 1024;
+        loop {
+            self.steps += 1;
+            if line >= self.code.lines.len() || self.steps > MOST_STEPS {
+                return;
+            }
+            if self.around.pass.contains(&line) {
+                return self.arrived(&state);
+            }
+            let instruction = self.code.instruction(line);
+            match instruction.flow_control() {
+                FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => {
+                    self.restore(line, &mut state);
+                    state.run(line, instruction);
+                    line += 1;
+                }
+                FlowControl::ConditionalBranch => {
+                    if let Some(to) = self.code.target(instruction).filter(|to| *to > line) {
+                        let mut taken = state.clone();
+                        taken.jumped(line, instruction.condition_code());
+                        self.visit(to, taken);
+                    }
+                    state.jumped(line, negated(instruction.condition_code()));
+                    line += 1;
+                }
+                FlowControl::UnconditionalBranch => match self.code.target(instruction) {
+                    Some(to) if to > line => line = to,
+                    _ => return,
+                },
+                _ => return,
+            }
+        }
+    }
+
+    fn arrived(&mut self, state: &State) {
+        let flags = |number: &usize| state.registers[*number] == Expr::Flags;
+        match &mut self.found {
+            Some(known) => known.retain(flags),
+            None => self.found = Some((0..16).filter(flags).collect()),
+        }
+    }
+
+    /// `popf`, or since 5.12 a test of bit 9 around `sti`.
+    fn restore(&mut self, line: usize, state: &mut State) {
+        let instruction = self.code.instruction(line);
+        let mnemonic = instruction.mnemonic();
+        if matches!(mnemonic, Mnemonic::Popfq | Mnemonic::Popfd | Mnemonic::Sti) && !self.restores.contains(&line) {
+            self.restores.push(line);
+        }
+        let last = (line + 3).min(self.code.lines.len());
+        let sti_follows = (line + 1..last).any(|next| self.code.instruction(next).mnemonic() == Mnemonic::Sti);
+        let asks = matches!(mnemonic, Mnemonic::Test | Mnemonic::And | Mnemonic::Bt);
+        if !asks || !sti_follows || instruction.op0_kind() != OpKind::Register {
+            return;
+        }
+        let bit = instruction.try_immediate(1).ok();
+        let register = instruction.op0_register();
+        let is_high_byte = register.size() == 1 && register != register.full_register();
+        let asks_for_interrupts = match mnemonic {
+            Mnemonic::Bt => bit == Some(9),
+            _ => bit == Some(0x200) || (is_high_byte && bit == Some(2)),
+        };
+        if let Some(number) = super::trace::number(register).filter(|_| asks_for_interrupts) {
+            let saved = state.registers[number].clone();
+            state.are_flags(&saved);
+        }
+    }
+}
+
+/// Whether a number can be the EFLAGS of code that runs: reserved bits as they always are, nothing above them.
+pub fn may_be_flags(number: u64) -> bool {
+    const ALWAYS_SET: u64 = 1 << 1;
+    const NEVER_SET: u64 = 1 << 3 | 1 << 5 | 1 << 15 | !0 << 22;
+    number & ALWAYS_SET != 0 && number & NEVER_SET == 0
+}

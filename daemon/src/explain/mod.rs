@@ -1,0 +1,106 @@
+//! Says in plain words what a lockup report shows: one of the Linux kernel, or one of hpetun's own watchdog.
+//!
+//! [`parse`] finds the reports and takes them apart. [`disassembly`] decodes the code bytes, [`flow`] finds the loop around RIP,
+//! [`symbolic`] runs it with unknowns, and so [`wait_loop`] and [`entry`] learn which register holds what, whichever compiler
+//! chose it. [`facts`] puts that into words, and [`judge`] weighs the hypotheses against it. [`text`] lays it out.
+
+mod clock;
+mod disassembly;
+mod entry;
+mod explanation;
+mod facts;
+mod flow;
+mod judge;
+mod judge_own;
+mod parse;
+mod summary;
+mod symbolic;
+mod text;
+mod trace;
+mod view;
+mod wait_loop;
+
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+use thiserror::Error;
+
+pub use self::clock::Frequency;
+pub use self::explanation::Explanation;
+pub use self::text::Text;
+
+use self::trace::{Kind, Trace};
+use self::view::Context;
+
+/// Bytes of input at most.
+pub const MOST_INPUT: usize = 16 << 20;
+
+/// Every report of an input, explained.
+#[derive(Debug, Serialize)]
+pub struct Explained {
+    pub reports: Vec<Explanation>,
+    /// Reports that were left off, after the first thousand.
+    pub left_off: usize,
+    /// What looks like a report and could not be read.
+    pub problems: Vec<String>,
+}
+
+#[derive(Debug, Error)]
+pub enum ExplainError {
+    #[error("more than {} MiB; cut out the part around the report", MOST_INPUT >> 20)]
+    TooLong,
+    #[error(
+        "no lockup report in it; looked for the kernel's `BUG: soft lockup - CPU#N stuck for Ns!`, `Watchdog detected hard LOCKUP \
+         on cpu N` and `INFO: rcu_... detected stall`, for registers from `RIP:` on without such a line, and for hpetun's own \
+         stall reports, as text or as JSON{}",
+        .0.iter().map(|problem| format!("; {problem}")).collect::<String>()
+    )]
+    NoReport(Vec<String>),
+}
+
+/// Explains every report in `input`, which may be any bytes.
+pub fn explain(input: &[u8], frequency: Frequency) -> Result<Explained, ExplainError> {
+    if input.len() > MOST_INPUT {
+        return Err(ExplainError::TooLong);
+    }
+    let parsed = parse::parse(input);
+    if parsed.traces.is_empty() {
+        return Err(ExplainError::NoReport(parsed.problems));
+    }
+    Ok(Explained {
+        reports: parsed
+            .traces
+            .iter()
+            .map(|trace| one(trace, frequency))
+            .collect(),
+        left_off: parsed.left_off,
+        problems: parsed.problems,
+    })
+}
+
+fn one(trace: &Trace, frequency: Frequency) -> Explanation {
+    let own = trace.kind == Kind::Hpetun;
+    let context = Context { frequency, own };
+    let views: Vec<_> = trace
+        .sections
+        .iter()
+        .filter(|section| section.rip.is_some() || !section.frames.is_empty())
+        .map(|section| view::view(section, context))
+        .collect();
+    let judgement = match &trace.own {
+        Some(own) => judge_own::judge(own),
+        None => views.first().and_then(|view| judge::judge(trace, view)),
+    };
+    Explanation {
+        kind: trace.kind,
+        headline: trace.headline.clone(),
+        lines: trace.lines,
+        cpu: trace.cpu.or_else(|| views.first()?.cpu),
+        seconds: trace.seconds,
+        task: trace.task.clone().or_else(|| views.first()?.task.clone()),
+        summary: summary::summary(trace),
+        views,
+        judgement,
+    }
+}

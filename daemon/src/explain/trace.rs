@@ -1,0 +1,236 @@
+//! What a report holds once it is parsed, whoever wrote it. Nothing here is concluded, only read.
+
+use iced_x86::Register;
+use serde::{Serialize, Serializer};
+
+use crate::watchdog::report::StallReport;
+
+/// One report, from its headline to the last line that belongs to it.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    pub kind: Kind,
+    /// The line that says what happened, without its prefixes. Empty where there is none.
+    pub headline: String,
+    /// First and last line in the input, from 1.
+    pub lines: (usize, usize),
+    /// As the headline has them.
+    pub cpu: Option<u32>,
+    pub seconds: Option<f64>,
+    /// How long RCU has waited, in ticks of a length that the report does not tell.
+    pub jiffies: Option<u32>,
+    pub task: Option<Task>,
+    /// Processors or threads of which the report shows something; the one that is stuck first.
+    pub sections: Vec<Section>,
+    /// What only a report of hpetun has.
+    pub own: Option<Box<OwnFacts>>,
+}
+
+/// Who reports what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The kernel's watchdog timer: a processor did not schedule.
+    SoftLockup,
+    /// The kernel's NMI watchdog (or a neighbour, since 6.5): a processor took no timer interrupt.
+    HardLockup,
+    /// RCU, told by the processor that is stuck.
+    RcuStallSelf,
+    /// RCU, told by another processor.
+    RcuStallOther,
+    /// hpetun's own watchdog.
+    Hpetun,
+    /// Registers or a call trace with no line that says why they were printed.
+    #[default]
+    Dump,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Task {
+    pub name: String,
+    pub pid: Option<u32>,
+}
+
+/// One processor's, or one thread's, state.
+#[derive(Debug, Clone, Default)]
+pub struct Section {
+    pub cpu: Option<u32>,
+    pub task: Option<Task>,
+    /// `4.19.47-1-lts`
+    pub kernel: Option<String>,
+    pub tainted: Option<String>,
+    pub hardware: Option<String>,
+    /// Name, and the function that it runs.
+    pub workqueue: Option<String>,
+    pub rip: Option<Place>,
+    pub code: Option<CodeBytes>,
+    pub registers: Registers,
+    pub frames: Vec<Frame>,
+    /// The code is of a 32-bit kernel.
+    pub narrow: bool,
+}
+
+/// `read_hpet+0x67/0xc0 [module]`, with what old kernels and user mode add.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Of the code segment: its two low bits are the privilege level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_hex")]
+    pub address: Option<u64>,
+    pub symbol: Option<String>,
+    /// Into the symbol, and the length of that; both 0 without a symbol.
+    pub offset: u64,
+    pub size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+}
+
+impl Place {
+    pub fn is_user(&self) -> bool {
+        self.segment.is_some_and(|segment| segment & 3 == 3)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.symbol, self.address) {
+            (Some(symbol), _) => write!(f, "{symbol}+{:#x}/{:#x}", self.offset, self.size)?,
+            (None, Some(address)) => write!(f, "{address:#x}")?,
+            (None, None) => f.write_str("an unknown place")?,
+        }
+        match &self.module {
+            Some(module) => write!(f, " [{module}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The bytes of a `Code:` line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CodeBytes {
+    pub bytes: Vec<u8>,
+    /// Index of the byte that RIP points to.
+    pub at: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frame {
+    pub place: Place,
+    /// Marked `?`: found on the stack, and perhaps only left over there.
+    pub doubtful: bool,
+}
+
+/// Registers by their name in upper case; those that the report does not have are `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// By [`Register::number`]: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
+    general: [Option<u64>; 16],
+    pub eflags: Option<u64>,
+    pub orig_rax: Option<u64>,
+    pub cr2: Option<u64>,
+}
+
+/// In the order of their numbers.
+pub const GENERAL: [&str; 16] = [
+    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
+];
+
+impl Registers {
+    /// False for a name that is none of them.
+    pub fn set(&mut self, name: &str, value: u64) -> bool {
+        let general = name.replacen('E', "R", usize::from(name.starts_with('E')));
+        let slot = match name {
+            "EFLAGS" | "RFLAGS" => &mut self.eflags,
+            "ORIG_RAX" | "ORIG_EAX" => &mut self.orig_rax,
+            "CR2" => &mut self.cr2,
+            // `R08`, as the kernel pads it.
+            _ => match number_of(&general.replace("R0", "R")) {
+                Some(number) => &mut self.general[number],
+                None => return false,
+            },
+        };
+        *slot = Some(value);
+        true
+    }
+
+    /// By number, as in [`GENERAL`].
+    pub fn general(&self, number: usize) -> Option<u64> {
+        self.general.get(number).copied().flatten()
+    }
+
+    /// EFLAGS.IF.
+    pub fn interrupts(&self) -> Option<bool> {
+        self.eflags.map(|flags| flags & 1 << 9 != 0)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.eflags.is_none() && self.general.iter().all(Option::is_none)
+    }
+}
+
+fn number_of(name: &str) -> Option<usize> {
+    GENERAL.iter().position(|known| *known == name)
+}
+
+/// The number of the register that `register` is (a part of), `None` where that is not a general one.
+pub fn number(register: Register) -> Option<usize> {
+    register.is_gpr().then(|| register.full_register().number())
+}
+
+/// What a report of hpetun has beyond the kernel's.
+#[derive(Debug, Clone, Default)]
+pub struct OwnFacts {
+    /// Whole, from a JSON log.
+    pub report: Option<Box<StallReport>>,
+    /// `Class:`, `Clock:`, `Sample N:` and `Verdict:`, from a text log, without these words.
+    pub class: Option<String>,
+    pub clock: Option<String>,
+    pub samples: Vec<String>,
+    pub verdict: Option<String>,
+    /// The lock word that the `Clock:` line shows.
+    pub word: Option<u64>,
+}
+
+pub(super) fn optional_hex<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(&format_args!("{value:#x}")),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_go_by_every_name_that_kernels_use() {
+        let mut registers = Registers::default();
+        for (name, value) in [("R08", 8), ("R8", 9), ("RSI", 6), ("R13", 13), ("EDI", 7), ("EFLAGS", 0x202)] {
+            assert!(registers.set(name, value), "{name}");
+        }
+        assert_eq!(registers.general(8), Some(9));
+        assert_eq!(registers.general(6), Some(6));
+        assert_eq!(registers.general(13), Some(13));
+        assert_eq!(registers.general(7), Some(7));
+        assert_eq!(registers.general(10), None);
+        assert_eq!(registers.interrupts(), Some(true));
+        for name in ["FS", "CR0", "R16", "R", "", "E", "RIP"] {
+            assert!(!registers.set(name, 1), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_the_decoder() {
+        for (register, name) in [
+            (Register::ECX, "RCX"),
+            (Register::DH, "RDX"),
+            (Register::RBX, "RBX"),
+            (Register::R8D, "R8"),
+            (Register::R15, "R15"),
+        ] {
+            assert_eq!(GENERAL[number(register).unwrap()], name);
+        }
+        assert_eq!(number(Register::XMM0), None);
+        assert_eq!(number(Register::RIP), None);
+    }
+}
