@@ -6,6 +6,7 @@ use iced_x86::{FlowControl, Mnemonic, OpKind};
 use super::disassembly::Disassembly;
 use super::flow::Loop;
 use super::symbolic::{Expr, State, negated};
+use super::view::is_try_lock;
 
 /// What the way from the failed try to the loop leaves behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub struct FailedTry {
 
 /// The try-lock in sight and the way from it into the loop. `None` where there is none in sight.
 pub fn failed_try(code: &Disassembly, around: &Loop) -> Option<FailedTry> {
-    let first = *around.pass.iter().min()?;
-    let try_lock = (0..first).rev().find(|line| is_try(code, *line))?;
+    // Usually before the loop; some compilers put what is not likely behind it.
+    let try_lock = (0..code.lines.len()).find(|line| is_try_lock(code.instruction(*line)) && !around.pass.contains(line))?;
     let mut walk = Walk {
         code,
         around,
@@ -44,15 +45,6 @@ pub fn failed_try(code: &Disassembly, around: &Loop) -> Option<FailedTry> {
     })
 }
 
-fn is_try(code: &Disassembly, line: usize) -> bool {
-    let instruction = code.instruction(line);
-    match instruction.mnemonic() {
-        Mnemonic::Cmpxchg | Mnemonic::Bts | Mnemonic::Btr => instruction.has_lock_prefix(),
-        Mnemonic::Xchg => instruction.op0_kind() == OpKind::Memory,
-        _ => false,
-    }
-}
-
 struct Walk<'a> {
     code: &'a Disassembly,
     around: &'a Loop,
@@ -64,7 +56,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Every way from `line` on, until it comes to the loop or leaves what is in sight.
     fn visit(&mut self, mut line: usize, mut state: State) {
-        const MOST_STEPS: usize = 1024;
+        const MOST_STEPS: usize = 512;
         loop {
             self.steps += 1;
             if line >= self.code.lines.len() || self.steps > MOST_STEPS {
@@ -81,7 +73,7 @@ impl Walk<'_> {
                     line += 1;
                 }
                 FlowControl::ConditionalBranch => {
-                    if let Some(to) = self.code.target(instruction).filter(|to| *to > line) {
+                    if let Some(to) = self.code.target(instruction) {
                         let mut taken = state.clone();
                         taken.jumped(line, instruction.condition_code());
                         self.visit(to, taken);
@@ -90,8 +82,8 @@ impl Walk<'_> {
                     line += 1;
                 }
                 FlowControl::UnconditionalBranch => match self.code.target(instruction) {
-                    Some(to) if to > line => line = to,
-                    _ => return,
+                    Some(to) => line = to,
+                    None => return,
                 },
                 _ => return,
             }

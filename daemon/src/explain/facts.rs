@@ -108,6 +108,10 @@ pub fn word(routine: &Routine<'_>, view: &mut View) {
         };
         push(view, vec![GENERAL[number]], format!("{address:016x}"), meaning);
     }
+    if wait.lock_jump.is_none() {
+        view.limits
+            .push("The code bytes end before the loop's test of the lock half and its jump back.".to_owned());
+    }
     if wait.torn {
         view.limits.push(
             "This kernel loads value and lock apart: the two may be of different moments (a torn read).".to_owned(),
@@ -129,6 +133,27 @@ fn loaded_at(routine: &Routine<'_>, address: u64) -> Option<u64> {
         .wrapping_add_signed(line.offset);
     let start = address.wrapping_sub(from_start);
     (start.is_multiple_of(16) && start >> 47 == 0x1_ffff).then_some(start)
+}
+
+/// Registers that hold the word which hpetun's own report names, or its value: for where the code bytes do not tell.
+pub fn own_word(section: &Section, word: u64, view: &mut View) {
+    if view.lock.is_some() || word == 0 {
+        return;
+    }
+    let holding = |number: u64| -> Vec<&'static str> {
+        let holds = |register: &usize| section.registers.general(*register) == Some(number);
+        names(&(0..16).filter(holds).collect::<Vec<_>>())
+    };
+    let held = if word as u32 == 0 { "free" } else { "held" };
+    for (number, what) in [
+        (word, format!("the lock word, as the report names it: value {:08x}, lock {held}", word >> 32)),
+        (word >> 32, "the value half of the report's lock word".to_owned()),
+    ] {
+        let registers = holding(number);
+        if !registers.is_empty() && number > 0xffff {
+            push(view, registers, format!("{number:016x}"), what);
+        }
+    }
 }
 
 /// Whether the lock was held when the routine was entered.

@@ -319,7 +319,13 @@ impl<'a> Case<'a> {
     fn verdict(&self, judgement: &Judgement) -> String {
         let names = |standing| {
             let named = judgement.hypotheses.iter().filter(|judged| judged.standing == standing);
-            named.map(|judged| judged.hypothesis.to_string()).collect::<Vec<_>>().join(", ")
+            let name = |judged: &Judged| match (judged.hypothesis, standing) {
+                (Hypothesis::H3, RuledOut) if !self.has_no_lock() && !self.value_moved() => {
+                    "H3 (a counter that stays frozen)".to_owned()
+                }
+                (hypothesis, _) => hypothesis.to_string(),
+            };
+            named.map(name).collect::<Vec<_>>().join(", ")
         };
         let span = self.span();
         let stay: Vec<String> = judgement

@@ -82,12 +82,16 @@ pub fn explain(input: &[u8], frequency: Frequency) -> Result<Explained, ExplainE
 fn one(trace: &Trace, frequency: Frequency) -> Explanation {
     let own = trace.kind == Kind::Hpetun;
     let context = Context { frequency, own };
-    let views: Vec<_> = trace
+    let mut views: Vec<_> = trace
         .sections
         .iter()
         .filter(|section| section.rip.is_some() || !section.frames.is_empty())
         .map(|section| view::view(section, context))
         .collect();
+    let word = trace.own.as_ref().and_then(|own| own.word);
+    if let (Some(word), Some(view), Some(section)) = (word, views.first_mut(), trace.sections.first()) {
+        facts::own_word(section, word, view);
+    }
     let judgement = match &trace.own {
         Some(own) => judge_own::judge(own),
         None => views.first().and_then(|view| judge::judge(trace, view)),

@@ -115,8 +115,8 @@ impl Text<'_> {
 
     fn code(&self, f: &mut Formatter<'_>, lines: &[CodeLine]) -> fmt::Result {
         // Beyond these, an instruction is too long to be lined up with.
-        let bytes = lines.iter().map(|line| line.bytes.len()).max().unwrap_or(0).min(29);
-        let text = lines.iter().map(|line| line.text.len()).max().unwrap_or(0).min(30);
+        let bytes = lines.iter().map(|line| line.bytes.len()).max().unwrap_or(0).min(26);
+        let text = lines.iter().map(|line| line.text.len()).max().unwrap_or(0).min(28);
         let in_loop = |index: usize| lines.get(index).is_some_and(|line| line.in_loop);
         for (index, line) in lines.iter().enumerate() {
             let before = index > 0 && in_loop(index - 1);

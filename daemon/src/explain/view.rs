@@ -193,7 +193,7 @@ impl Routine<'_> {
         let what = match wait {
             Some(wait) if wait.load == self.code.at => format!("the reload of the lock word{behind}"),
             Some(_) if at.instruction.mnemonic() == Mnemonic::Pause => "the `pause`".to_owned(),
-            Some(wait) if wait.lock_test == Some(self.code.at) || wait.lock_jump == self.code.at => {
+            Some(wait) if wait.lock_test == Some(self.code.at) || wait.lock_jump == Some(self.code.at) => {
                 "the test of the word's lock half".to_owned()
             }
             Some(wait) if wait.value_test == Some(self.code.at) || wait.value_jump == self.code.at => {
@@ -257,14 +257,14 @@ impl Routine<'_> {
         if let Some(wait) = &self.wait {
             let exits = if instruction.condition_code() == iced_x86::ConditionCode::e { "==" } else { "!=" };
             let back = self.code.target(instruction).is_some_and(|to| to <= index);
-            let leaves = if back { "go on while" } else { "leave if" };
+            let leaves = if back { "stay if" } else { "leave if" };
             let note = match index {
                 line if line == wait.load => "load the word",
-                line if line == wait.lock_jump => {
-                    return Some(format!("{leaves} lock half {exits} 0"));
+                line if Some(line) == wait.lock_jump => {
+                    return Some(format!("{leaves} lock {exits} 0"));
                 }
                 line if line == wait.value_jump => {
-                    return Some(format!("{leaves} value {exits} old value"));
+                    return Some(format!("{leaves} value {exits} old"));
                 }
                 line if Some(line) == wait.lock_test => "its lock half",
                 line if Some(line) == wait.value_test => "its value half",
@@ -278,7 +278,7 @@ impl Routine<'_> {
         let note = match instruction.mnemonic() {
             Mnemonic::Pause => "wait a little",
             _ if is_try_lock(instruction) => "try to take the lock",
-            _ if restores => "it failed: interrupt flag as before",
+            _ if restores => "interrupts as before",
             _ if is_counter_read(instruction) => "read the counter",
             _ => return None,
         };

@@ -12,11 +12,12 @@ use super::trace::Registers;
 #[derive(Debug, Clone)]
 pub struct WaitLoop {
     /// Lines of the disassembly: the load of the word, the test of its lock half, and the comparison of its value half
-    /// with the old one. The jumps are those that leave or go on by these.
+    /// with the old one; and the jumps that go on or leave by these.
     pub load: usize,
     pub lock_test: Option<usize>,
     pub value_test: Option<usize>,
-    pub lock_jump: usize,
+    /// `None` where it is beyond the code bytes.
+    pub lock_jump: Option<usize>,
     pub value_jump: usize,
     /// The value and the lock come from two loads, which may be of different moments.
     pub torn: bool,
@@ -76,14 +77,21 @@ impl WaitLoop {
             Stay::ValueSame(load, old) => Some((*line, load.clone(), old.clone())),
             Stay::LockHeld(_) => None,
         })?;
-        let (lock_jump, lock_word) = stays.iter().find_map(|(line, stay)| match stay {
+        let lock = stays.iter().find_map(|(line, stay)| match stay {
             Stay::LockHeld(load) if adjoin(&word.address, &load.address) => Some((*line, load.clone())),
             _ => None,
-        })?;
+        });
+        let lock_jump = lock.as_ref().map(|(line, _)| *line);
+        let lock_word = match lock {
+            Some((_, load)) => load,
+            // The bytes end before the lock is asked for. What is in sight would be an odd thing to do elsewhere.
+            None if !around.closes && word.bytes == 8 => word.clone(),
+            None => return None,
+        };
         let position = |line: usize| around.pass.iter().position(|other| *other == line);
         Some(WaitLoop {
             load: word.line,
-            lock_test: test_before(code, lock_jump),
+            lock_test: lock_jump.and_then(|line| test_before(code, line)),
             value_test: test_before(code, value_jump),
             lock_jump,
             value_jump,
