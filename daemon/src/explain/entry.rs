@@ -11,18 +11,27 @@ use super::view::is_try_lock;
 /// What the way from the failed try to the loop leaves behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FailedTry {
-    /// Line of the `lock cmpxchg` or its like.
-    pub try_lock: usize,
+    /// Line of the `lock cmpxchg` or its like, where that is in sight.
+    pub try_lock: Option<usize>,
     /// Registers that hold the saved flags when the loop begins, on every such way.
     pub flags_in: Vec<usize>,
     /// Lines that give the interrupt flag back.
     pub restores: Vec<usize>,
 }
 
-/// The try-lock in sight and the way from it into the loop. `None` where there is none in sight.
+/// The way from the try-lock into the loop, or the end of that way. `None` where nothing of it is in sight.
 pub fn failed_try(code: &Disassembly, around: &Loop) -> Option<FailedTry> {
     // Usually before the loop; some compilers put what is not likely behind it.
-    let try_lock = (0..code.lines.len()).find(|line| is_try_lock(code.instruction(*line)) && !around.pass.contains(line))?;
+    let outside = || (0..code.lines.len()).filter(|line| !around.pass.contains(line));
+    let try_lock = outside().find(|line| is_try_lock(code.instruction(*line)));
+    let save = |until: usize| {
+        (until.saturating_sub(12)..until)
+            .rev()
+            .find(|line| matches!(code.instruction(*line).mnemonic(), Mnemonic::Pushfq | Mnemonic::Pushfd))
+    };
+    let tries = try_lock.map(|line| save(line).unwrap_or(line)..line);
+    // Interrupts come back on behind a try, and only the one that failed goes on into the loop.
+    let restores = outside().filter(|line| begins_restore(code, *line));
     let mut walk = Walk {
         code,
         around,
@@ -30,19 +39,32 @@ pub fn failed_try(code: &Disassembly, around: &Loop) -> Option<FailedTry> {
         restores: Vec::new(),
         steps: 0,
     };
-    let save = (try_lock.saturating_sub(12)..try_lock)
-        .rev()
-        .find(|line| matches!(code.instruction(*line).mnemonic(), Mnemonic::Pushfq | Mnemonic::Pushfd));
-    let mut state = State::default();
-    for line in save.unwrap_or(try_lock)..=try_lock {
-        state.run(line, code.instruction(line));
+    for straight in tries.into_iter().chain(restores.map(|line| line..line)) {
+        let mut state = State::default();
+        // From where the flags are saved to the try itself, no jump is taken.
+        for line in straight.clone() {
+            state.run(line, code.instruction(line));
+        }
+        walk.visit(straight.end, state);
+        if walk.found.is_some() {
+            break;
+        }
     }
-    walk.visit(try_lock + 1, state);
     Some(FailedTry {
         try_lock,
         flags_in: walk.found?,
         restores: walk.restores,
     })
+}
+
+/// `push; popf`, or the test of the interrupt flag in front of `sti`.
+fn begins_restore(code: &Disassembly, line: usize) -> bool {
+    let is = |line: usize, what: &[Mnemonic]| {
+        line < code.lines.len() && what.contains(&code.instruction(line).mnemonic())
+    };
+    let pops = is(line, &[Mnemonic::Push]) && is(line + 1, &[Mnemonic::Popfq, Mnemonic::Popfd]);
+    let tests = is(line, &[Mnemonic::Test, Mnemonic::And, Mnemonic::Bt]) && is(line + 2, &[Mnemonic::Sti]);
+    pops || tests
 }
 
 struct Walk<'a> {

@@ -108,9 +108,11 @@ pub fn word(routine: &Routine<'_>, view: &mut View) {
         };
         push(view, vec![GENERAL[number]], format!("{address:016x}"), meaning);
     }
-    if wait.lock_jump.is_none() {
-        view.limits
-            .push("The code bytes end before the loop's test of the lock half and its jump back.".to_owned());
+    for (test, what) in [(wait.lock_jump, "lock"), (wait.value_jump, "value")] {
+        if test.is_none() {
+            let text = format!("The code bytes end before the loop looks at the {what} half of the word.");
+            view.limits.push(text);
+        }
     }
     if wait.torn {
         view.limits.push(
@@ -122,7 +124,7 @@ pub fn word(routine: &Routine<'_>, view: &mut View) {
 /// Where the function must be, for the try-lock to mean the word at `address`. Functions are aligned to 16 bytes.
 fn loaded_at(routine: &Routine<'_>, address: u64) -> Option<u64> {
     let failed = routine.failed.as_ref()?;
-    let line = &routine.code.lines[failed.try_lock];
+    let line = &routine.code.lines[failed.try_lock?];
     let instruction = &line.instruction;
     if !instruction.is_ip_rel_memory_operand() || !is_try_lock(instruction) {
         return None;
@@ -206,10 +208,12 @@ pub fn held_at_entry(routine: &Routine<'_>) -> (HeldAtEntry, Evidence) {
             "a failed try-lock leaves the saved flags in {names}, which the loop overwrites"
         ));
     };
-    let try_lock = Offset(routine.code.lines[failed.try_lock].offset);
+    let try_lock = failed.try_lock.map_or(String::new(), |line| {
+        format!(" ({})", Offset(routine.code.lines[line].offset))
+    });
     if may_be_flags(value) {
         let meaning = format!(
-            "saved flags, as the try-lock at {try_lock} leaves them when it fails: the lock was free at the first look, and \
+            "saved flags, as the try-lock{try_lock} leaves them when it fails: the lock was free at the first look, and \
              another reader was quicker"
         );
         let fact = fact(vec![GENERAL[number]], format!("{value:016x}"), meaning);
@@ -220,7 +224,7 @@ pub fn held_at_entry(routine: &Routine<'_>) -> (HeldAtEntry, Evidence) {
         _ => "this",
     };
     let meaning = format!(
-        "not saved flags, which a failed try-lock ({try_lock}) would have left here, but {pointer} untouched: so no try was \
+        "not saved flags, which a failed try-lock{try_lock} would have left here, but {pointer} untouched: so no try was \
          made, and the lock was already held at the first look"
     );
     let meaning = match number {

@@ -77,12 +77,9 @@ impl Search<'_> {
     }
 }
 
-/// From a `pause` at or shortly before RIP to where the bytes end, which is before the jump back.
+/// A loop whose jump back is beyond the end of the bytes.
 fn open_end(code: &Disassembly) -> Option<Loop> {
-    const NEAR: usize = 8;
-    let first = (code.at.saturating_sub(NEAR)..=code.at)
-        .rev()
-        .find(|line| code.instruction(*line).mnemonic() == Mnemonic::Pause)?;
+    let first = begins_with_pause(code).or_else(|| begins_with_test(code))?;
     let ends = |line: &usize| {
         let control = code.instruction(*line).flow_control();
         matches!(
@@ -97,4 +94,35 @@ fn open_end(code: &Disassembly) -> Option<Loop> {
     // A return after the pause, in sight, is the end of something that does not loop.
     let is_cut = pass.last().is_some_and(|last| last + 1 == code.lines.len());
     (is_cut && pass.contains(&code.at)).then_some(Loop { pass, closes: false })
+}
+
+const NEAR: usize = 8;
+
+fn is_pause(code: &Disassembly, line: usize) -> bool {
+    code.instruction(line).mnemonic() == Mnemonic::Pause
+}
+
+/// RIP is at a `pause`, or shortly behind it.
+fn begins_with_pause(code: &Disassembly) -> Option<usize> {
+    (code.at.saturating_sub(NEAR)..=code.at)
+        .rev()
+        .find(|line| is_pause(code, *line))
+}
+
+/// RIP is shortly before a `pause`, at or behind a place that only a jump comes to: the jump back.
+fn begins_with_test(code: &Disassembly) -> Option<usize> {
+    let last = (code.at + NEAR).min(code.lines.len());
+    (code.at..last).find(|line| is_pause(code, *line))?;
+    let is_nop = |line: usize| code.instruction(line).mnemonic() == Mnemonic::Nop;
+    let first = code.at.saturating_sub(NEAR);
+    (first + 1..=code.at).rev().find(|line| {
+        // Padding, and before it something that does not go on.
+        let before = (0..*line).rev().find(|before| !is_nop(*before));
+        before.is_some_and(|before| {
+            matches!(
+                code.instruction(before).flow_control(),
+                FlowControl::UnconditionalBranch | FlowControl::Return | FlowControl::IndirectBranch
+            )
+        })
+    })
 }

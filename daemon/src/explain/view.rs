@@ -196,7 +196,7 @@ impl Routine<'_> {
             Some(wait) if wait.lock_test == Some(self.code.at) || wait.lock_jump == Some(self.code.at) => {
                 "the test of the word's lock half".to_owned()
             }
-            Some(wait) if wait.value_test == Some(self.code.at) || wait.value_jump == self.code.at => {
+            Some(wait) if wait.value_test == Some(self.code.at) || wait.value_jump == Some(self.code.at) => {
                 "the comparison of the word's value with the old one".to_owned()
             }
             Some(_) => format!("`{}`", at.text),
@@ -263,7 +263,7 @@ impl Routine<'_> {
                 line if Some(line) == wait.lock_jump => {
                     return Some(format!("{leaves} lock {exits} 0"));
                 }
-                line if line == wait.value_jump => {
+                line if Some(line) == wait.value_jump => {
                     return Some(format!("{leaves} value {exits} old"));
                 }
                 line if Some(line) == wait.lock_test => "its lock half",

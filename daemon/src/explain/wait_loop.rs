@@ -16,16 +16,18 @@ pub struct WaitLoop {
     pub load: usize,
     pub lock_test: Option<usize>,
     pub value_test: Option<usize>,
-    /// `None` where it is beyond the code bytes.
+    /// At the end of the code bytes where it is beyond that; `None` where nothing of it is in sight.
     pub lock_jump: Option<usize>,
-    pub value_jump: usize,
+    pub value_jump: Option<usize>,
     /// The value and the lock come from two loads, which may be of different moments.
     pub torn: bool,
     /// RIP is behind the load. If not, the registers have the word of the pass before.
     pub loaded_in_this_pass: bool,
     word: Load,
     lock_word: Load,
-    old: Expr,
+    old: Option<Expr>,
+    /// Instructions beyond the code bytes run between the load and RIP.
+    cut: bool,
     at_rip: [Expr; 16],
 }
 
@@ -73,33 +75,38 @@ impl WaitLoop {
             .iter()
             .filter_map(|condition| Some((condition.line, stay(condition)?)))
             .collect();
-        let (value_jump, word, old) = stays.iter().find_map(|(line, stay)| match stay {
+        let value = stays.iter().find_map(|(line, stay)| match stay {
             Stay::ValueSame(load, old) => Some((*line, load.clone(), old.clone())),
             Stay::LockHeld(_) => None,
-        })?;
-        let lock = stays.iter().find_map(|(line, stay)| match stay {
-            Stay::LockHeld(load) if adjoin(&word.address, &load.address) => Some((*line, load.clone())),
-            _ => None,
         });
-        let lock_jump = lock.as_ref().map(|(line, _)| *line);
-        let lock_word = match lock {
-            Some((_, load)) => load,
-            // The bytes end before the lock is asked for. What is in sight would be an odd thing to do elsewhere.
-            None if !around.closes && word.bytes == 8 => word.clone(),
-            None => return None,
+        let lock = stays.iter().find_map(|(line, stay)| match (stay, &value) {
+            (Stay::LockHeld(load), Some((_, word, _))) if !adjoin(&word.address, &load.address) => None,
+            (Stay::LockHeld(load), _) => Some((*line, load.clone())),
+            (Stay::ValueSame(..), _) => None,
+        });
+        // Where the bytes end before one of the two, the other is enough: it would be an odd thing to do elsewhere.
+        let whole = |load: &Load| !around.closes && load.bytes == 8;
+        let (word, lock_word) = match (&value, &lock) {
+            (Some((_, word, _)), Some((_, lock_word))) => (word.clone(), lock_word.clone()),
+            (Some((_, load, _)), None) | (None, Some((_, load))) if whole(load) => (load.clone(), load.clone()),
+            _ => return None,
         };
+        let lock_jump = lock.map(|(line, _)| line);
+        let value_jump = value.as_ref().map(|(line, ..)| *line);
         let position = |line: usize| around.pass.iter().position(|other| *other == line);
+        let cut = !around.closes && position(word.line) >= position(code.at);
         Some(WaitLoop {
             load: word.line,
             lock_test: lock_jump.and_then(|line| test_before(code, line)),
-            value_test: test_before(code, value_jump),
+            value_test: value_jump.and_then(|line| test_before(code, line)),
             lock_jump,
             value_jump,
             torn: word.line != lock_word.line,
             loaded_in_this_pass: position(word.line).max(position(lock_word.line)) < position(code.at),
             word,
             lock_word,
-            old,
+            cut,
+            old: value.map(|(.., old)| old),
             at_rip: state.registers,
         })
     }
@@ -137,6 +144,13 @@ impl WaitLoop {
                 }
             }
         }
+        // What is beyond the code bytes may have cut the word down to its lock half, which is all that is asked for then.
+        let is_half = |word: u64| word >> 32 == 0 && reading.value.is_some_and(|value| value != 0);
+        if let Some(word) = reading.word.filter(|word| self.cut && is_half(*word)) {
+            reading.word = None;
+            reading.lock = Some(word as u32);
+            reading.lock_in = std::mem::take(&mut reading.word_in);
+        }
         if let Some(word) = reading.word {
             let (value, lock) = ((word >> 32) as u32, word as u32);
             reading.first_pass |= reading.value.is_some_and(|other| other != value);
@@ -167,12 +181,12 @@ impl WaitLoop {
 
     fn read_old(&self, registers: &Registers, reading: &mut Reading) {
         let (number, shifted) = match &self.old {
-            Expr::Entry(number) => (*number, true),
-            Expr::Lower(inner) => match **inner {
+            Some(Expr::Entry(number)) => (*number, true),
+            Some(Expr::Lower(inner)) => match **inner {
                 Expr::Entry(number) => (number, true),
                 _ => return,
             },
-            Expr::Upper(inner) => match **inner {
+            Some(Expr::Upper(inner)) => match **inner {
                 Expr::Entry(number) => (number, false),
                 _ => return,
             },
@@ -228,21 +242,26 @@ fn run(state: &mut State, code: &Disassembly, around: &Loop, until: Option<usize
     }
 }
 
-/// The jump back may be what the end of the bytes cuts: its first byte tells on what.
+/// What the jump beyond the end of the bytes asks for. The first byte of it may be there and tell; if not, it is taken to go
+/// on with the wait.
 fn cut_off(code: &Disassembly, state: &State) -> Option<Condition> {
-    let condition = match *code.tail.as_slice() {
-        [short] => short,
-        [0x0f, near, ..] => near & 0x0f | 0x70,
-        _ => return None,
+    let known = match *code.tail.as_slice() {
+        [short] => Some(short),
+        [0x0f, near, ..] => Some(near & 0x0f | 0x70),
+        _ => None,
     };
-    let holds = match condition {
-        0x74 => ConditionCode::e,
-        0x75 => ConditionCode::ne,
-        _ => return None,
+    let possible = match known {
+        Some(0x74) => &[ConditionCode::e][..],
+        Some(0x75) => &[ConditionCode::ne],
+        Some(_) => &[],
+        None if code.tail.is_empty() => &[ConditionCode::e, ConditionCode::ne],
+        None => &[],
     };
-    let mut state = state.clone();
-    state.jumped(code.lines.len() - 1, holds);
-    state.conditions.pop()
+    possible.iter().find_map(|holds| {
+        let mut state = state.clone();
+        state.jumped(code.lines.len(), *holds);
+        state.conditions.pop().filter(|condition| stay(condition).is_some())
+    })
 }
 
 fn stay(condition: &Condition) -> Option<Stay> {

@@ -37,7 +37,12 @@ pub fn rip(text: &str) -> Option<Place> {
             ..named
         });
     }
-    let bare = rest.split_whitespace().next().and_then(hex);
+    // `Bad RIP value.` is no address.
+    let bare = rest
+        .split_whitespace()
+        .next()
+        .filter(|word| word.starts_with("0x") || word.len() >= 8)
+        .and_then(hex);
     place.address = address.or(bare);
     place.address.map(|_| place)
 }
