@@ -90,6 +90,13 @@ pub fn task(text: &str) -> Option<Task> {
     })
 }
 
+/// `[kworker/1:3:7927]` or `85s! [kworker/1:3:7927]`, the end of a headline that was wrapped.
+pub fn rest(line: &str) -> Option<(Option<f64>, Task)> {
+    let seconds = leading_number(line).filter(|_| line.contains("s! ["));
+    let begins = seconds.is_some() || line.starts_with('[');
+    Some((seconds.map(f64::from), task(line).filter(|_| begins)?))
+}
+
 /// Whether `line` begins a report of another kind, whose registers are not ours to explain.
 pub fn is_foreign(line: &str) -> bool {
     const BEGINNINGS: [&str; 13] = [

@@ -3,7 +3,10 @@
 mod fields;
 mod headline;
 mod line;
+mod mail;
 mod own;
+
+use std::collections::HashSet;
 
 use super::trace::{CodeBytes, Kind, OwnFacts, Section, Task, Trace};
 
@@ -30,10 +33,22 @@ pub fn parse(input: &[u8]) -> Parsed {
         parser.keep(trace);
         return parser.parsed;
     }
-    for (index, line) in input.split(|byte| *byte == b'\n').enumerate() {
-        parser.line(index + 1, &line::clean(line));
+    let printable = mail::is_quoted_printable(input);
+    let mut lines = input.split(|byte| *byte == b'\n').enumerate();
+    while let Some((index, line)) = lines.next() {
+        if !printable {
+            parser.line(index + 1, &line::clean(line));
+            continue;
+        }
+        let mut whole = mail::Line::default();
+        let mut next = Some(line);
+        while next.is_some_and(|line| whole.goes_on_after(line)) {
+            next = lines.next().map(|(_, line)| line);
+        }
+        parser.line(index + 1, &line::clean(&whole.0));
     }
     parser.close();
+    parser.drop_echoes();
     parser.parsed
 }
 
@@ -54,6 +69,8 @@ struct Open {
     /// The registers that come now are of another moment, such as the system call that the task is in.
     past_registers: bool,
     past_frames: bool,
+    /// What comes now is of a thread that only helps to report.
+    aside: bool,
     has_cpu_line: bool,
     /// The last line was `Code:` or goes on with it.
     in_code: bool,
@@ -91,6 +108,7 @@ impl Open {
         }
         self.past_registers = false;
         self.past_frames = false;
+        self.aside = false;
         self.has_cpu_line = false;
         self.pending_register = None;
     }
@@ -152,8 +170,12 @@ impl Parser {
     /// Any line that begins nothing by itself, save for a dump that nobody announced.
     fn body(&mut self, number: usize, line: &str) {
         if let Some(open) = self.open.as_mut() {
-            if std::mem::take(&mut open.wants_task) && open.trace.task.is_none() && line.starts_with('[') {
-                open.trace.task = headline::task(line);
+            if std::mem::take(&mut open.wants_task)
+                && let Some((seconds, task)) = headline::rest(line)
+            {
+                open.trace.seconds = open.trace.seconds.or(seconds);
+                open.trace.task = Some(task);
+                open.trace.lines.1 = open.trace.lines.1.max(number);
                 return;
             }
             if std::mem::take(&mut open.wants_version) && !line.contains(':') {
@@ -200,6 +222,16 @@ impl Parser {
             return;
         };
         open.finish_code();
+        if !open.has_body() {
+            open.trace.sections.clear();
+            if open.trace.headline.is_empty() {
+                return;
+            }
+            if !open.foreign {
+                self.keep(open.trace);
+            }
+            return;
+        }
         let shows_something = open.has_body() && !open.section().registers.is_empty();
         if !open.foreign && (shows_something || !open.trace.headline.is_empty()) {
             self.keep(open.trace);
@@ -215,6 +247,14 @@ impl Parser {
             trace.sections[..=at].rotate_right(1);
         }
         self.parsed.traces.push(trace);
+    }
+
+    /// Subjects and sentences that quote the headline of a report that is here as well.
+    fn drop_echoes(&mut self) {
+        let is_bare = |trace: &Trace| trace.sections.is_empty() && trace.own.is_none();
+        let key = |trace: &Trace| (trace.kind as u8, trace.cpu, trace.seconds.map(f64::to_bits), trace.task.clone());
+        let whole: HashSet<_> = self.parsed.traces.iter().filter(|trace| !is_bare(trace)).map(key).collect();
+        self.parsed.traces.retain(|trace| !is_bare(trace) || !whole.contains(&key(trace)));
     }
 
     fn problem(&mut self, text: String) {
@@ -258,6 +298,10 @@ impl Open {
         if let Some(rest) = line.strip_prefix("NMI backtrace for cpu ") {
             return self.backtrace_of(rest);
         }
+        self.aside |= line.contains("kthread stack dump");
+        if self.aside {
+            return true;
+        }
         if self.trace.kind == Kind::RcuStallSelf || self.trace.kind == Kind::RcuStallOther {
             self.trace.cpu = self.trace.cpu.or_else(|| headline::rcu_cpu(line));
             self.trace.jiffies = self.trace.jiffies.or_else(|| headline::rcu_jiffies(line));
@@ -277,12 +321,15 @@ impl Open {
             }
         } else if let Some(rest) = fields::value(line, "RIP:").or_else(|| fields::value(line, "EIP:")) {
             return self.rip(line, rest);
+        } else if let Some(rest) = line.strip_prefix("pc :") {
+            // Of 64-bit Arm: the place, and nothing else that we decode.
+            return self.rip(line, rest);
         } else if let Some(rest) = line.strip_prefix("Code:") {
             self.in_code = !self.past_registers && self.section().code.is_none();
             if self.in_code && !fields::code(rest.trim(), &mut self.code, &mut self.code_at) {
                 self.in_code = false;
             }
-        } else if line.starts_with("Call Trace:") || line.starts_with("Backtrace:") {
+        } else if line.starts_with("Call Trace:") || line.starts_with("Call trace:") || line.starts_with("Backtrace:") {
             self.past_frames = !self.section().frames.is_empty() && self.section().rip.is_some();
         } else if let Some(frame) = fields::frame(line) {
             let past = self.past_frames;
@@ -302,6 +349,7 @@ impl Open {
             return true;
         }
         let cpu = rest.split_whitespace().next().and_then(|cpu| cpu.parse().ok());
+        self.aside = false;
         if self.has_cpu_line || self.section().rip.is_some() {
             self.next_section(Section::default());
         }

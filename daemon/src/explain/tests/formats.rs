@@ -70,6 +70,40 @@ fn lines_may_be_wrapped_anywhere() {
 }
 
 #[test]
+fn mail_as_it_is_stored() {
+    let encoded = SEED.replace("R12: ffffffff", "R12: ffff=\nffff").replace("Call Trace:", "idle=3D1\nCall Trace:");
+    same(&format!("Content-Transfer-Encoding: quoted-printable\r\n\r\n{}", encoded.replace('\n', "\r\n")));
+    same(&encoded);
+    let last = SEED.lines().last().unwrap();
+    same(&format!("Subject: Re: {last}\n\nOn Friday it said {last} and stood still.\n\n{SEED}"));
+}
+
+#[test]
+fn a_headline_may_be_wrapped_before_its_seconds() {
+    let last = SEED.lines().last().unwrap();
+    let rest = SEED.replace(last, "");
+    let wrapped = last.replace("stuck for ", "stuck for\n");
+    let found = only(&format!("{wrapped}\n{rest}"));
+    assert_eq!(found.seconds, Some(23.0));
+    assert_eq!(found.task, only(SEED).task);
+    same(&format!("{wrapped}\n{rest}"));
+}
+
+#[test]
+fn threads_that_help_rcu_are_not_the_stalled_one() {
+    let text = "rcu: INFO: rcu_preempt self-detected stall on CPU\nrcu: \t3-...!: (4 ticks this GP) idle=f824/0/0x1\n\
+                \t(t=21035 jiffies g=18581 q=33 ncpus=8)\nrcu: rcu_preempt kthread starved for 20964 jiffies!\n\
+                rcu: RCU grace-period kthread stack dump:\ntask:rcu_preempt state:R stack:14976\nCall Trace:\n <TASK>\n \
+                __schedule+0x2a4/0x7a0\n </TASK>\nNMI backtrace for cpu 3\nCPU: 3 PID: 0 Comm: swapper/3 Not tainted 6.0.0 #23\n\
+                Call Trace:\n <IRQ>\n dump_stack_lvl+0x34/0x48\n </IRQ>\nRIP: 0010:default_idle+0xb/0x10\n\
+                RSP: 0018:ffffc9000042fe90 EFLAGS: 00000246\n cpu_startup_entry+0x14/0x20\n";
+    let found = only(text);
+    assert_eq!((found.cpu, found.views.len()), (Some(3), 1));
+    assert_eq!(found.views[0].call_trace, ["cpu_startup_entry+0x14/0x20"]);
+    assert!(found.judgement.is_none());
+}
+
+#[test]
 fn several_reports_and_what_is_between() {
     let other = SEED.replace("CPU: 1", "CPU: 3").replace("CPU#1", "CPU#3").replace("18a4c89e", "18a4c8aa");
     let oops = "------------[ cut here ]------------\nWARNING: CPU: 2 PID: 1 at kernel/x.c:1 f+0x1/0x2\n\

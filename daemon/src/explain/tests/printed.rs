@@ -109,7 +109,7 @@ fn another_routine_gets_no_hypotheses() {
     let text = "watchdog: BUG: soft lockup - CPU#2 stuck for 22s! [nginx:4242]\n\
                 CPU: 2 PID: 4242 Comm: nginx Not tainted 5.10.0-8-amd64 #1 Debian\n\
                 RIP: 0010:native_queued_spin_lock_slowpath+0x19/0x1d0\n\
-                Code: 0f 1f 44 00 00 83 fe 01 0f 84 00 01 00 00 85 f6 75 0a f3 90 <8b> 07 84 c0 75 f8 66 c7 07 01 00 c3\n\
+                Code: 0f 1f 44 00 00 83 fe 01 0f 84 00 01 00 00 85 f6 75 08 f3 90 <8b> 07 84 c0 75 f8 66 c7 07 01 00 c3\n\
                 RSP: 0018:ffffb8d382533e18 EFLAGS: 00000202\n\
                 RAX: 0000000000000101 RBX: 0 RDI: ffff8c1cedc05000\n\
                 Call Trace:\n _raw_spin_lock+0x1e/0x20\n";
