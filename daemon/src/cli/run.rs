@@ -46,6 +46,9 @@ pub struct RunArgs {
     /// Workers each way [default: half the CPUs]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
+    /// Tx workers do not yield while packets wait, as the kernel's did not before 2020: to reproduce a stall
+    #[arg(long)]
+    never_yield: bool,
     /// text, json or journald [default: text; in the background journald where it runs]
     #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     log_format: Option<Format>,
@@ -169,6 +172,7 @@ impl Start {
                 faults,
                 offload: args.offload == Switch::On,
                 workers: args.workers.map(NonZeroUsize::get),
+                never_yield: args.never_yield,
                 tun_fd: take("WG_TUN_FD", environment.tun_fd)?,
             },
             uapi_fd: take("WG_UAPI_FD", environment.uapi_fd)?,

@@ -65,6 +65,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
         faults: Vec::new(),
         offload: args.offload,
         workers: args.workers.map(NonZeroUsize::get),
+        never_yield: false,
         tun_fd: None,
     })?;
     let result = carry(&args.file, &device, config, endpoints, &mut signals).await;

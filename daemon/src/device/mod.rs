@@ -19,6 +19,7 @@ use crate::handshake::{self, Handshakes};
 use crate::rx_worker::RxWorker;
 use crate::tun::{Tun, TunError};
 use crate::tx_worker::TxWorker;
+use crate::watchdog::roster::Watched;
 
 pub use shared::Shared;
 
@@ -33,6 +34,8 @@ pub struct DeviceOptions {
     pub offload: bool,
     /// Workers each way. `None`: half the cores, at least one.
     pub workers: Option<usize>,
+    /// Tx workers do not yield while packets wait, as the kernel's did not before 2020: to reproduce a stall.
+    pub never_yield: bool,
     /// An interface that is made already.
     pub tun_fd: Option<OwnedFd>,
 }
@@ -74,9 +77,11 @@ impl Device {
         let tx_workers = tun.queues();
         let (desk, tray) = handshake::queue();
         let shared =
-            Shared::new(keeper, tun, desk, tx_workers, workers).map_err(|source| StartError::Setup {
-                name: options.name.clone(),
-                source,
+            Shared::new(keeper, tun, desk, tx_workers, workers, options.never_yield).map_err(|source| {
+                StartError::Setup {
+                    name: options.name.clone(),
+                    source,
+                }
             })?;
         shared.open_sockets(0, 0)?;
         let device = Arc::new(Self {
@@ -103,24 +108,29 @@ impl Device {
                 source,
             })?;
         self.threads.lock().push(link);
-        let (device, keeper) = (shared.clone(), shared.keeper.clone());
-        self.spawn("wg-clock".to_owned(), move || clock_thread::run(&device, keeper))?;
-        let handshakes = Handshakes::new(shared.clone(), tray);
-        self.spawn("wg-handshake".to_owned(), move || handshakes.run())?;
+        let clock = Watched::new("wg-clock", "hpetun::device::clock_thread::run");
+        let (device, keeper, own) = (shared.clone(), shared.keeper.clone(), clock.clone());
+        self.spawn(clock, move || clock_thread::run(&device, keeper, &own.heart))?;
+        let desk = Watched::new("wg-handshake", "hpetun::handshake::run");
+        let handshakes = Handshakes::new(shared.clone(), tray, desk.clone());
+        self.spawn(desk, move || handshakes.run())?;
         for index in 0..shared.tun.queues() {
             let worker = TxWorker::new(shared.clone(), index);
-            self.spawn(shared.tx_metrics[index].name().to_owned(), move || worker.run())?;
+            self.spawn(shared.tx_metrics[index].thread.clone(), move || worker.run())?;
         }
         for index in 0..rx_workers {
             let worker = RxWorker::new(shared.clone(), index);
-            self.spawn(shared.rx_metrics[index].name().to_owned(), move || worker.run())?;
+            self.spawn(shared.rx_metrics[index].thread.clone(), move || worker.run())?;
         }
         Ok(())
     }
 
-    fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+    fn spawn(&self, watched: Arc<Watched>, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
         let alarm = PanicAlarm(self.shared.clone());
+        let name = watched.name.clone();
         let run = move || {
+            // Goes last, so that the watchdog still finds what the alarm may tell it.
+            let _presence = watched.enter();
             let _alarm = alarm;
             run();
         };

@@ -22,6 +22,7 @@ use crate::sys::poll::Waker;
 use crate::tun::{self, Tun};
 use crate::tunnel::{Now, Outbox};
 use crate::udp::{BindError, Endpoint, SendFailure, Sockets};
+use crate::watchdog::roster::Watched;
 
 /// Lock order: `settings`, then `peers`, then `routing`, then a peer's tunnel, then the index table.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Shared {
     clock_verdicts: Mutex<Vec<String>>,
     stop_waker: Waker,
     rx_wakers: Vec<Waker>,
+    /// Workers go on without a pause for as long as packets wait.
+    pub never_yield: bool,
     stopping: watch::Sender<bool>,
 }
 
@@ -65,10 +68,12 @@ impl Shared {
         desk: Desk,
         tx_workers: usize,
         rx_workers: usize,
+        never_yield: bool,
     ) -> io::Result<Self> {
-        let metrics = |way: &str, count| {
+        let metrics = |way: &str, count, function| {
+            let watched = |index| Watched::new(format!("wg-{way}/{index}"), function);
             (0..count)
-                .map(|index| Arc::new(WorkerMetrics::new(format!("wg-{way}/{index}"))))
+                .map(|index| Arc::new(WorkerMetrics::new(watched(index))))
                 .collect()
         };
         Ok(Self {
@@ -78,8 +83,8 @@ impl Shared {
             indices: Arc::default(),
             routing: RwLock::new(AllowedIps::default()),
             drops: Drops::default(),
-            tx_metrics: metrics("tx", tx_workers),
-            rx_metrics: metrics("rx", rx_workers),
+            tx_metrics: metrics("tx", tx_workers, "hpetun::tx_worker::run"),
+            rx_metrics: metrics("rx", rx_workers, "hpetun::rx_worker::run"),
             settings: Mutex::default(),
             peers: RwLock::default(),
             identity: RwLock::default(),
@@ -90,6 +95,7 @@ impl Shared {
             clock_verdicts: Mutex::default(),
             stop_waker: Waker::new()?,
             rx_wakers: (0..rx_workers).map(|_| Waker::new()).collect::<io::Result<_>>()?,
+            never_yield,
             stopping: watch::Sender::new(false),
         })
     }

@@ -1,5 +1,6 @@
 //! The only `unsafe` of the daemon: system calls and ioctls that no crate offers.
 
+pub mod capture;
 pub mod link;
 pub mod namespace;
 pub mod poll;
