@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::mode::Mode;
 use crate::cli::lab::load::Protocol;
@@ -15,16 +15,20 @@ const READERS: &str = "2";
 /// Mbit/s that nothing reaches: the sender never pauses.
 const FLOOD: Protocol = Protocol::Udp { rate: 100_000 };
 
-/// When things happen. Faults count from the start of host a's daemon.
+/// When things happen; in seconds where it is written. Faults count from the start of host a's daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Course {
     /// For the rest of the set-up, from the daemon's start; whatever it leaves of that is more load before the fault.
+    #[serde(serialize_with = "seconds")]
     pub lead: Duration,
     /// Load before the fault, at least.
+    #[serde(serialize_with = "seconds")]
     pub before: Duration,
     /// The fault.
+    #[serde(serialize_with = "seconds")]
     pub window: Duration,
     /// Load after it.
+    #[serde(serialize_with = "seconds")]
     pub after: Duration,
 }
 
@@ -50,6 +54,10 @@ impl Course {
     pub fn end(&self) -> Duration {
         self.at() + self.window + self.after
     }
+}
+
+fn seconds<S: Serializer>(length: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(length.as_secs_f64())
 }
 
 /// What host a's daemon is started with, and the load.

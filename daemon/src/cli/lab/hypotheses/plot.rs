@@ -15,8 +15,10 @@ const RIGHT: f64 = 608.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 212.0;
 
-/// An event with its letter, class and row above the plot; the same kind within so many seconds of the last is not marked
-/// again.
+/// Height of the bar that shows the fault above whatever is shaded over it.
+const BAR: f64 = 5.0;
+
+/// An event of the same kind within so many seconds of the last is not marked again.
 const MARKED_ONCE_IN: f64 = 0.02;
 
 /// `most`: Gbit/s at the top of the plot, the same for runs that stand side by side.
@@ -135,8 +137,17 @@ fn shades(out: &mut String, axes: &Axes, run: &RunReport) {
             &format!("{} stalled, {}", stall.worker, stall.class),
         );
     }
-    let x = axes.x(0.0);
-    line(out, [x, TOP - 4.0, x, BOTTOM], "strike");
+    for (at, class) in [(0.0, "strike"), (window, "edge")] {
+        line(out, [axes.x(at), TOP - BAR, axes.x(at), BOTTOM], class);
+    }
+    shade(
+        out,
+        axes,
+        [0.0, window],
+        [TOP - BAR, TOP],
+        "bar",
+        "from here to there it is \"during\" the fault",
+    );
 }
 
 fn shade(
@@ -185,16 +196,16 @@ fn marks(out: &mut String, axes: &Axes, run: &RunReport) {
         last = Some((event.event, event.at_s));
         let x = axes.x(event.at_s);
         let shape = match event.event {
-            "stall" => format!("M{:.1} {} l5 -9 h-10 z", x, TOP - 6.0),
-            "recovered" => format!("M{:.1} {} l5 9 h-10 z", x, TOP - 15.0),
-            "clock" => format!("M{:.1} {} l5 5 l-5 5 l-5 -5 z", x, TOP - 16.0),
-            "torn" => format!("M{:.1} {} h8 v8 h-8 z", x - 4.0, TOP - 15.0),
+            "stall" => format!("M{:.1} {} l5 -9 h-10 z", x, TOP - 9.0),
+            "recovered" => format!("M{:.1} {} l5 9 h-10 z", x, TOP - 18.0),
+            "clock" => format!("M{:.1} {} l5 5 l-5 5 l-5 -5 z", x, TOP - 19.0),
+            "torn" => format!("M{:.1} {} h8 v8 h-8 z", x - 4.0, TOP - 18.0),
             "rescue" => format!(
                 "M{:.1} {} h3 v3 h3 v3 h-3 v3 h-3 v-3 h-3 v-3 h3 z",
                 x - 1.5,
-                TOP - 15.0
+                TOP - 18.0
             ),
-            _ => format!("M{:.1} {} v9", x, TOP - 15.0),
+            _ => format!("M{:.1} {} v9", x, TOP - 18.0),
         };
         let title = format!("{:+.3} s: {}", event.at_s, event.message);
         let _ = writeln!(

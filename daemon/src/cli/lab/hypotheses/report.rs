@@ -102,7 +102,7 @@ mod tests {
             "/hypotheses/0/hypothesis",
             &format!("{run}/mode"),
             &format!("{run}/ordered/fault"),
-            &format!("{run}/course/window/secs"),
+            &format!("{run}/course/window"),
             &format!("{run}/expected/class"),
             &format!("{run}/expected/text"),
             &format!("{run}/observed/stall/word"),

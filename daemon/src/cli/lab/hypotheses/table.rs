@@ -8,7 +8,7 @@ use crate::cli::wrap::wrap;
 
 /// Columns at most, and those of the rows' names.
 const WIDTH: usize = 110;
-const LABEL: usize = 13;
+const LABEL: usize = 15;
 
 pub struct Table<'a>(pub &'a Report);
 
@@ -159,7 +159,7 @@ mod tests {
             "H2   faithful  spinning     104 ms   2003 ms     1.60",
             "H2   bounded   -                 -         -     1.60",
             "H2: the holder stalled",
-            "faithful                                        bounded",
+            "faithful                                       bounded",
             "104 ms after the strike",
             "the value never changed",
             "nothing arrived for",
