@@ -13,8 +13,8 @@ fn a_holder_that_stalls() {
     let faithful = the_run(&report, "H2", "faithful");
     assert_eq!(faithful["observed"]["stall"]["class"], "spinning", "{faithful:#}");
     assert_eq!(faithful["observed"]["stall"]["packets"], 0, "{faithful:#}");
-    assert_eq!(faithful["observed"]["stall"]["values_seen"], 1, "{faithful:#}");
-    let owner = faithful["observed"]["stall"]["owner"].as_str().expect("an owner");
+    assert_eq!(faithful["observed"]["lock"]["values_seen"], 1, "{faithful:#}");
+    let owner = faithful["observed"]["lock"]["owner"].as_str().expect("an owner");
     assert!(owner.starts_with("hpet-reader/"), "{owner}");
     assert!(named(faithful).contains(&"H2"), "{faithful:#}");
     // The hold is of a second, and the worker waits for most of it.

@@ -1,6 +1,6 @@
 //! A run in words: the rows that the table and the page have in common.
 
-use super::observe::{Found, Observed, Stall};
+use super::observe::{Found, Lock, Observed, Stall};
 use super::report::RunReport;
 
 /// What stands where there is nothing to tell.
@@ -9,14 +9,15 @@ pub const NOTHING: &str = "-";
 /// Each row's name and text; every run has the same rows.
 pub fn facts(run: &RunReport) -> Vec<(&'static str, String)> {
     let (observed, stall) = (&run.observed, run.observed.stall.as_ref());
+    let of_lock = |text: fn(&Lock) -> String| observed.lock.as_ref().map_or(NOTHING.to_owned(), text);
     let of_stall = |text: fn(&Stall) -> String| stall.map_or(NOTHING.to_owned(), text);
     vec![
         ("ordered", ordered(run)),
         ("load", run.ordered.load.clone()),
         ("expected", expected(run)),
         ("class", stall.map_or("no stall".to_owned(), class)),
-        ("lock word", of_stall(word)),
-        ("owner", of_stall(owner)),
+        ("lock word", of_lock(word)),
+        ("owner", of_lock(owner)),
         ("progress", of_stall(progress)),
         ("detected", of_stall(|stall| after_strike(stall.detected_ms))),
         ("recovered", of_stall(recovered)),
@@ -52,25 +53,21 @@ fn class(stall: &Stall) -> String {
     format!("{}, {} ({reports})", stall.class, stall.worker)
 }
 
-fn word(stall: &Stall) -> String {
-    let Some(word) = &stall.word else {
-        return "the clock has no lock".to_owned();
-    };
-    match stall.values_seen {
-        Some(1) => format!("{word}, the value never changed"),
-        Some(values) => format!("{word}, {values} values seen"),
-        None => word.clone(),
+fn word(lock: &Lock) -> String {
+    match lock.values_seen {
+        ..=1 => format!("{}, the value never changed", lock.word),
+        values => format!("{}, {values} values seen", lock.word),
     }
 }
 
-fn owner(stall: &Stall) -> String {
-    let owner = stall.owner.as_deref().unwrap_or(NOTHING);
-    match (stall.owners_seen, stall.acquisitions) {
-        (Some(owners), Some(acquisitions)) => {
-            format!("{owner}; {owners} seen, {acquisitions} acquisitions")
-        }
-        _ => owner.to_owned(),
-    }
+fn owner(lock: &Lock) -> String {
+    let Lock {
+        owner,
+        owners_seen,
+        acquisitions,
+        ..
+    } = lock;
+    format!("{owner}; {owners_seen} seen, {acquisitions} acquisitions")
 }
 
 fn progress(stall: &Stall) -> String {
@@ -201,7 +198,7 @@ mod tests {
             ("progress", "0 packets, 0 yields in 0.20 s"),
             ("detected", "104 ms after the strike"),
             ("recovered", "2003 ms after the strike, stalled for 2002 ms"),
-            ("rescue", "publish, 250 ms after the strike"),
+            ("rescue", "failover, 250 ms after the strike"),
             ("session", "kept"),
             ("right", "yes"),
             ("unexpected", "-"),

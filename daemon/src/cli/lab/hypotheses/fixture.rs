@@ -45,7 +45,8 @@ fn lines() -> Vec<String> {
         json!({"timestamp": at("01.000000"), "level": "INFO", "message": "interface created"}),
         stall("05.504000", 1, 103.0),
         stall("05.604000", 2, 203.0),
-        json!({"timestamp": at("05.650000"), "event": "rescue", "action": "publish", "worker": null, "message": "published"}),
+        json!({"timestamp": at("05.650000"), "event": "rescue", "action": "failover", "message": "using tsc now",
+            "clock": stall_report(1, 250.0).clock, "holder": null, "verdict": stall_report(1, 250.0).verdict, "hypothesis": "H2"}),
         recovered("07.403000", "wg-tx/0"),
         recovered("07.404000", "wg-rx/0"),
         json!({"timestamp": at("07.500000"), "event": "clock", "message": "clock hpet-sim is wrong: it jumped",
@@ -175,7 +176,7 @@ pub fn report() -> Report {
         runs,
     };
     let mut stalled = stalled();
-    stalled.verdicts.truncate(2);
+    stalled.verdicts.truncate(3);
     let wrong = run(Hypothesis::H3, Mode::Faithful, stalled.clone());
     let both = vec![
         run(Hypothesis::H2, Mode::Faithful, stalled),

@@ -167,8 +167,8 @@ mod tests {
     #[test]
     fn another_hypothesis_is_wrong_whoever_names_it() {
         let mut observed = fixture::stalled();
-        observed.verdicts.truncate(3);
-        observed.verdicts[2].hypothesis = Some(Hypothesis::H9);
+        observed.verdicts.truncate(4);
+        observed.verdicts[3].hypothesis = Some(Hypothesis::H9);
         let judgement = judged(Hypothesis::H2, Mode::Faithful, &observed);
         assert_eq!(judgement.wrong.len(), 1, "{judgement:?}");
         assert!(judgement.wrong[0].contains("arbiter: H9") && !judgement.right);

@@ -6,7 +6,7 @@ use super::plan::Course;
 use super::throughput::Series;
 use super::watch::{Event, Kind, Log, Moment, Shown};
 use crate::watchdog::hypothesis::{Fit, Hypothesis};
-use crate::watchdog::report::{Class, StallReport};
+use crate::watchdog::report::{Class, ClockFacts, StallReport};
 
 /// Length of a slice of the throughput over time, in seconds.
 pub const SLICE: f64 = 0.05;
@@ -17,6 +17,8 @@ pub struct Observed {
     pub throughput: Throughput,
     /// That of the tx worker that was reported first; of another thread where no tx worker was.
     pub stall: Option<Stall>,
+    /// The lock during the stall, or at the first rescue where nobody stalled.
+    pub lock: Option<Lock>,
     /// Every verdict that named a hypothesis or gave a reason, in the order in which they came.
     pub verdicts: Vec<Found>,
     /// What was reported before the fault struck.
@@ -51,12 +53,6 @@ pub struct Throughput {
 pub struct Stall {
     pub worker: String,
     pub class: Class,
-    /// As the watchdog's line on the lock has it; `None` where the clock has no lock.
-    pub word: Option<String>,
-    pub values_seen: Option<u32>,
-    pub owner: Option<String>,
-    pub owners_seen: Option<u32>,
-    pub acquisitions: Option<u64>,
     /// Packets and yields, and in how many seconds.
     pub packets: u64,
     pub yields: u64,
@@ -70,6 +66,17 @@ pub struct Stall {
     pub recovered_ms: Option<f64>,
     /// How long it was stalled, by the watchdog's own account of its recovery.
     pub lasted_ms: Option<f64>,
+}
+
+/// The lock in front of the clock, over a stall.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Lock {
+    /// In hexadecimal: the value, and whether it is locked.
+    pub word: String,
+    pub values_seen: u32,
+    pub owner: String,
+    pub owners_seen: u32,
+    pub acquisitions: u64,
 }
 
 /// A verdict, and who reached it.
@@ -128,9 +135,18 @@ impl Observed {
         let alarms = before
             .iter()
             .filter(|event| matches!(event.kind, Kind::Stall { .. } | Kind::Clock { .. }));
+        let (stall, last) = Stall::of(&since, struck).unzip();
+        let rescued = since.iter().find_map(|event| match &event.kind {
+            Kind::Rescue { clock, .. } => Some(&**clock),
+            _ => None,
+        });
         Self {
             throughput,
-            stall: Stall::of(&since, struck),
+            stall,
+            lock: last
+                .and_then(|report| report.clock.as_ref())
+                .or(rescued)
+                .and_then(Lock::of),
             verdicts: since
                 .iter()
                 .filter_map(|event| Found::of(event, struck))
@@ -170,8 +186,9 @@ pub fn is_tx_worker(name: &str) -> bool {
 }
 
 impl Stall {
-    fn of(events: &[&Event], struck: Moment) -> Option<Self> {
-        let all: Vec<(&Event, &StallReport)> = events
+    /// With the report that it rests on.
+    fn of<'a>(events: &[&'a Event], struck: Moment) -> Option<(Self, &'a StallReport)> {
+        let all: Vec<(&Event, &'a StallReport)> = events
             .iter()
             .filter_map(|event| match &event.kind {
                 Kind::Stall { report, .. } => Some((*event, &**report)),
@@ -186,7 +203,7 @@ impl Stall {
             }
             _ => None,
         });
-        let same: Vec<&StallReport> = all
+        let same: Vec<&'a StallReport> = all
             .iter()
             .filter(|(event, report)| {
                 report.worker == first.worker && recovered.is_none_or(|(end, _)| event.at <= end)
@@ -194,22 +211,10 @@ impl Stall {
             .map(|(_, report)| *report)
             .collect();
         let last = *same.last()?;
-        let (clock, detected) = (last.clock.as_ref(), first_event.at.since(struck));
-        let lock = clock.and_then(|clock| clock.lock);
-        Some(Self {
+        let detected = first_event.at.since(struck);
+        let stall = Self {
             worker: last.worker.clone(),
             class: last.class,
-            word: lock.map(|lock| format!("{:016x}", lock.word)),
-            values_seen: clock.map(|clock| clock.values_seen),
-            owner: clock
-                .zip(lock)
-                .map(|(clock, lock)| match (&clock.owner, lock.owner) {
-                    (Some(name), tid) => format!("{name}:{tid} for {:.2} s", clock.held_ms / 1e3),
-                    (None, 0) => "none".to_owned(),
-                    (None, tid) => format!("unknown, {tid}"),
-                }),
-            owners_seen: clock.map(|clock| clock.owners_seen),
-            acquisitions: clock.map(|clock| clock.acquisitions),
             packets: last.figures.packets,
             yields: last.figures.yields,
             seconds: last.figures.seconds,
@@ -218,6 +223,24 @@ impl Stall {
             detected_ms: detected * 1e3,
             recovered_ms: recovered.map(|(at, _)| at.since(struck) * 1e3),
             lasted_ms: recovered.map(|(_, lasted)| lasted),
+        };
+        Some((stall, last))
+    }
+}
+
+impl Lock {
+    fn of(clock: &ClockFacts) -> Option<Self> {
+        let lock = clock.lock?;
+        Some(Self {
+            word: format!("{:016x}", lock.word),
+            values_seen: clock.values_seen,
+            owner: match (&clock.owner, lock.owner) {
+                (Some(name), tid) => format!("{name}:{tid} for {:.2} s", clock.held_ms / 1e3),
+                (None, 0) => "none".to_owned(),
+                (None, tid) => format!("unknown, {tid}"),
+            },
+            owners_seen: clock.owners_seen,
+            acquisitions: clock.acquisitions,
         })
     }
 }
@@ -253,13 +276,21 @@ impl Found {
                 reason: format!("{pairs} pairs of halves were read that never stood together"),
                 fits_2019: None,
             }),
-            Kind::Recovered { .. } | Kind::Rescue { .. } | Kind::Late => None,
+            Kind::Rescue { verdict, .. } => Some(Self {
+                at_s,
+                by: "rescue".to_owned(),
+                of_tx_worker: false,
+                hypothesis: verdict.hypothesis,
+                reason: verdict.reason.clone(),
+                fits_2019: verdict.fits_2019.clone(),
+            }),
+            Kind::Recovered { .. } | Kind::Late => None,
         }
     }
 }
 
 fn rescue(event: &Event, struck: Moment) -> Option<Rescue> {
-    let Kind::Rescue { action } = &event.kind else {
+    let Kind::Rescue { action, .. } = &event.kind else {
         return None;
     };
     Some(Rescue {
@@ -287,11 +318,11 @@ mod tests {
     #[test]
     fn the_stall_is_that_of_the_tx_worker_by_its_last_report() {
         let observed = fixture::stalled();
-        let stall = observed.stall.unwrap();
+        let (stall, lock) = (observed.stall.unwrap(), observed.lock.unwrap());
         assert_eq!((stall.worker.as_str(), stall.class), ("wg-tx/0", Class::Spinning));
         assert_eq!(stall.reports, 2);
-        assert_eq!(stall.word.as_deref(), Some("18a4c89e00000001"));
-        assert_eq!(stall.owner.as_deref(), Some("hpet-reader/0:7930 for 0.20 s"));
+        assert_eq!(lock.word, "18a4c89e00000001");
+        assert_eq!(lock.owner, "hpet-reader/0:7930 for 0.20 s");
         assert!((stall.detected_ms - 104.0).abs() < 1e-3, "{}", stall.detected_ms);
         assert!((stall.began_s - 0.001).abs() < 1e-6, "{}", stall.began_s);
         assert!((stall.recovered_ms.unwrap() - 2003.0).abs() < 1e-3);
@@ -300,7 +331,7 @@ mod tests {
         let [rescue] = observed.rescues.as_slice() else {
             panic!("{:?}", observed.rescues)
         };
-        assert!(rescue.action == "publish" && (rescue.at_s - 0.25).abs() < 1e-6);
+        assert!(rescue.action == "failover" && (rescue.at_s - 0.25).abs() < 1e-6);
     }
 
     #[test]
@@ -326,7 +357,13 @@ mod tests {
         let by: Vec<&str> = observed.verdicts.iter().map(|found| found.by.as_str()).collect();
         assert_eq!(
             by,
-            ["report 1 on wg-tx/0", "report 2 on wg-tx/0", "arbiter", "pairs"]
+            [
+                "report 1 on wg-tx/0",
+                "report 2 on wg-tx/0",
+                "rescue",
+                "arbiter",
+                "pairs"
+            ]
         );
         assert!(observed.verdicts[0].of_tx_worker);
         assert_eq!(observed.session, Session::Kept);

@@ -80,11 +80,19 @@ impl Ordered {
         Self {
             fault: order.fault.clone(),
             options: order.options.clone(),
-            load: match order.protocol {
-                Protocol::Tcp => format!("{streams} TCP streams from host a to host b"),
-                Protocol::Udp { .. } => "a UDP flood from host a to host b".to_owned(),
-            },
+            load: load(order, streams),
         }
+    }
+}
+
+fn load(order: &Order, streams: u32) -> String {
+    let load = match order.protocol {
+        Protocol::Tcp => format!("{streams} TCP streams from host a to host b"),
+        Protocol::Udp { rate } => format!("{rate} Mbit/s of UDP from host a to host b"),
+    };
+    match order.flood {
+        true => load + ", and a flood of it during the fault",
+        false => load,
     }
 }
 
@@ -105,8 +113,8 @@ mod tests {
             &format!("{run}/course/window"),
             &format!("{run}/expected/class"),
             &format!("{run}/expected/text"),
-            &format!("{run}/observed/stall/word"),
-            &format!("{run}/observed/stall/owner"),
+            &format!("{run}/observed/lock/word"),
+            &format!("{run}/observed/lock/owner"),
             &format!("{run}/observed/stall/detected_ms"),
             &format!("{run}/observed/stall/recovered_ms"),
             &format!("{run}/observed/throughput/before"),

@@ -1,5 +1,6 @@
 //! One run: two fresh hosts, load between them, and the fault that strikes host a's clock under it.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::mode::Mode;
 use super::observe::Observed;
-use super::plan::{Course, Expectation, Order};
+use super::plan::{self, Course, Expectation, Order};
 use super::report::RunReport;
 use super::throughput;
 use super::watch::{Log, Moment};
@@ -19,7 +20,7 @@ use crate::cli::lab::builtin;
 use crate::cli::lab::daemon::{Daemon, HasStatus, Implementation, Record};
 use crate::cli::lab::hosts::{Hosts, Side};
 use crate::cli::lab::interrupt::{Interrupt, moment};
-use crate::cli::lab::load::{DATAGRAM_OVERHEAD, Run};
+use crate::cli::lab::load::{Check, DATAGRAM_OVERHEAD, Protocol, Run};
 use crate::cli::lab::measure::MachineTime;
 use crate::cli::lab::ping::Ping;
 use crate::cli::lab::round::connect;
@@ -31,6 +32,9 @@ use super::judge::Judgement;
 /// What the set-up may take, and by how much more it is allowed each time that it took longer.
 const LEAD: Duration = Duration::from_millis(2500);
 const ATTEMPTS: u32 = 3;
+
+/// Senders of a flood: while one of them does not run, another one fills the ring.
+const FLOODS: usize = 2;
 
 /// What is the same in every run.
 pub struct Rig {
@@ -113,24 +117,19 @@ impl Rig {
             bail!(TooLate(course.lead.as_millis()));
         }
         let length = course.end() - Duration::from_secs_f64(begins);
-        let run = Run {
-            name: hypothesis.to_string(),
-            from: Side::A,
-            to: Side::B,
-            protocol: order.protocol,
+        let load = Load {
+            hosts: &hosts,
+            datagram: self.mtu - DATAGRAM_OVERHEAD,
             streams: self.streams,
+            check: &check,
         };
         let (machine, over) = (MachineTime::now(), AtomicBool::new(false));
         let (series, loaded) = thread::scope(|scope| {
             let looks = scope.spawn(|| throughput::watch(&hosts.b, started, &over));
-            let datagram = self.mtu - DATAGRAM_OVERHEAD;
-            let loaded = builtin::run(&run, &hosts.a, &hosts.b, datagram, length, &check);
+            let loaded = load.run(&order, course, started, length);
             over.store(true, Ordering::Relaxed);
             let looks = looks.join();
-            (
-                looks.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                loaded,
-            )
+            (looks.unwrap_or_else(|panic| resume_unwind(panic)), loaded)
         });
         loaded.map_err(explain)?;
         let steal_percent = MachineTime::now().stolen_since(machine);
@@ -188,6 +187,52 @@ impl Rig {
     fn log_file(&self, hypothesis: Hypothesis, mode: Mode, side: Side) -> Option<PathBuf> {
         let name = format!("{hypothesis}-{mode}-host-{}.log", side.as_str()).to_lowercase();
         self.keep_logs.as_ref().map(|directory| directory.join(name))
+    }
+}
+
+/// What keeps host a's tx worker busy.
+struct Load<'a> {
+    hosts: &'a Hosts,
+    datagram: u32,
+    streams: u32,
+    check: Check<'a>,
+}
+
+impl Load<'_> {
+    fn run(&self, order: &Order, course: &Course, started: Moment, length: Duration) -> anyhow::Result<()> {
+        thread::scope(|scope| {
+            let floods: Vec<_> = (0..if order.flood { FLOODS } else { 0 })
+                .map(|_| {
+                    scope.spawn(|| {
+                        let strike = course.at().as_secs_f64();
+                        while Moment::now().since(started) < strike {
+                            (self.check)()?;
+                            moment();
+                        }
+                        self.send(plan::FLOOD, course.window)
+                    })
+                })
+                .collect();
+            let mut results = vec![self.send(order.protocol, length)];
+            results.extend(
+                floods
+                    .into_iter()
+                    .map(|flood| flood.join().unwrap_or_else(|panic| resume_unwind(panic))),
+            );
+            results.into_iter().collect()
+        })
+    }
+
+    fn send(&self, protocol: Protocol, length: Duration) -> anyhow::Result<()> {
+        let run = Run {
+            name: protocol.as_str().to_owned(),
+            from: Side::A,
+            to: Side::B,
+            protocol,
+            streams: self.streams,
+        };
+        let [from, to] = self.hosts.both();
+        builtin::run(&run, from, to, self.datagram, length, self.check).map(drop)
     }
 }
 

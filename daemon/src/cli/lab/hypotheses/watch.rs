@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::watchdog::hypothesis::Hypothesis;
-use crate::watchdog::report::StallReport;
+use crate::watchdog::hypothesis::{Hypothesis, Verdict};
+use crate::watchdog::report::{ClockFacts, StallReport};
 
 /// The log of one run, in its order.
 #[derive(Debug, Default)]
@@ -67,8 +67,12 @@ pub enum Kind {
         /// How long it was stalled, in milliseconds.
         after_ms: f64,
     },
-    /// The watchdog, or a worker, did something about it.
-    Rescue { action: String },
+    /// Something was done so that packets go on.
+    Rescue {
+        action: String,
+        clock: Box<ClockFacts>,
+        verdict: Verdict,
+    },
     /// The arbiter found a clock wrong.
     Clock {
         hypothesis: Option<Hypothesis>,
