@@ -103,6 +103,15 @@ impl Detector {
         }
     }
 
+    /// It was kept from living by something that is nobody's fault: the count begins anew.
+    pub fn forgive(&mut self) {
+        *self = Self {
+            last: self.last,
+            had_work: self.had_work,
+            ..Self::new(self.threshold)
+        };
+    }
+
     /// It shows no sign of life.
     pub fn is_suspect(&self) -> bool {
         !self.stuck.is_zero()

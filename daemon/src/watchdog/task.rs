@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 use syscalls::Sysno;
 
@@ -41,7 +42,7 @@ impl Task {
             tid,
             stat: open("stat")?,
             schedstat: open("schedstat").ok(),
-            tick_ns: 1_000_000_000 / ticks_per_second(),
+            tick_ns: tick().as_nanos() as u64,
         })
     }
 
@@ -75,13 +76,15 @@ impl Task {
     }
 }
 
-fn ticks_per_second() -> u64 {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
+/// One of the kernel's clock ticks, in which `/proc` counts.
+pub fn tick() -> Duration {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
         .ok()
         .flatten()
         .and_then(|ticks| u64::try_from(ticks).ok())
         .filter(|ticks| *ticks > 0)
-        .unwrap_or(100)
+        .unwrap_or(100);
+    Duration::from_nanos(1_000_000_000 / ticks)
 }
 
 /// proc_pid_stat(5). The name may hold blanks and brackets, so fields count from behind its last bracket.
