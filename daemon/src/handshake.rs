@@ -20,6 +20,8 @@ use crate::noise::Identity;
 use crate::peer::Peer;
 use crate::tunnel::{Event, Now, Outbox};
 use crate::udp::Endpoint;
+use crate::watchdog::heartbeat::Stage;
+use crate::watchdog::roster::Watched;
 
 /// Messages and requests that wait at most.
 const QUEUE_LEN: usize = 1024;
@@ -121,6 +123,7 @@ pub fn queue() -> (Desk, Tray) {
 pub struct Handshakes {
     device: Arc<Shared>,
     tray: Tray,
+    thread: Arc<Watched>,
     checker: Option<(Arc<Identity>, CookieChecker)>,
     loaded_until: Option<BootInstant>,
     next_tick: BootInstant,
@@ -139,10 +142,11 @@ impl std::fmt::Debug for Handshakes {
 }
 
 impl Handshakes {
-    pub fn new(device: Arc<Shared>, tray: Tray) -> Self {
+    pub fn new(device: Arc<Shared>, tray: Tray, thread: Arc<Watched>) -> Self {
         Self {
             device,
             tray,
+            thread,
             checker: None,
             loaded_until: None,
             next_tick: BootInstant::default(),
@@ -156,7 +160,10 @@ impl Handshakes {
     /// Until the device stops.
     pub fn run(mut self) {
         while !self.device.is_stopping() {
-            match self.tray.next() {
+            self.thread.heart.waits();
+            let job = self.tray.next();
+            self.thread.heart.at(Stage::Work);
+            match job {
                 Ok(Job::Arrival(arrival)) => self.arrived(arrival),
                 Ok(Job::Attend(peer)) => self.attend(&peer),
                 Ok(Job::Tick) => {

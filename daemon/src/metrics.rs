@@ -1,13 +1,16 @@
 //! Counters and histograms of a device. Workers write their own; whoever asks adds them up.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use clockshim::BootDuration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
 use crate::status::{Quantiles, WorkerStatus};
+use crate::watchdog::heartbeat::Heartbeat;
+use crate::watchdog::roster::Watched;
 
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -106,47 +109,36 @@ impl Drops {
 /// What one data worker tells of itself. Written by its own thread alone.
 #[derive(Debug)]
 pub struct WorkerMetrics {
-    name: String,
-    tid: AtomicU32,
-    packets: AtomicU64,
+    /// The worker's thread. Its heartbeat counts packets and yields.
+    pub thread: Arc<Watched>,
     batches: AtomicU64,
-    yields: AtomicU64,
     residence: Mutex<Residence>,
 }
 
 impl WorkerMetrics {
-    pub fn new(name: String) -> Self {
+    pub fn new(thread: Arc<Watched>) -> Self {
         Self {
-            name,
-            tid: AtomicU32::new(0),
-            packets: AtomicU64::new(0),
+            thread,
             batches: AtomicU64::new(0),
-            yields: AtomicU64::new(0),
             residence: Mutex::new(Residence::new()),
         }
     }
 
     pub fn name(&self) -> &str {
-        &self.name
+        &self.thread.name
     }
 
-    pub fn started(&self, tid: u32) {
-        self.tid.store(tid, Relaxed);
+    pub fn heart(&self) -> &Heartbeat {
+        &self.thread.heart
     }
 
     /// One batch went through. Single writer, so a load and a store do for an addition.
-    pub fn batch(&self, packets: u64) {
-        self.packets.store(self.packets.load(Relaxed) + packets, Relaxed);
+    pub fn batch(&self) {
         self.batches.store(self.batches.load(Relaxed) + 1, Relaxed);
     }
 
-    /// It is about to wait.
-    pub fn yielded(&self) {
-        self.yields.store(self.yields.load(Relaxed) + 1, Relaxed);
-    }
-
     pub fn packets(&self) -> u64 {
-        self.packets.load(Relaxed)
+        self.heart().pulse().packets
     }
 
     /// To be locked once a batch; nobody but a reader of the status contends for it.
@@ -155,12 +147,13 @@ impl WorkerMetrics {
     }
 
     pub fn status(&self) -> WorkerStatus {
+        let pulse = self.heart().pulse();
         WorkerStatus {
-            name: self.name.clone(),
-            tid: self.tid.load(Relaxed),
-            packets: self.packets.load(Relaxed),
+            name: self.name().to_owned(),
+            tid: self.thread.tid(),
+            packets: pulse.packets,
             batches: self.batches.load(Relaxed),
-            yields: self.yields.load(Relaxed),
+            yields: pulse.yields,
         }
     }
 }

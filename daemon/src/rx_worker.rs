@@ -16,14 +16,17 @@ use crate::metrics::{DropReason, WorkerMetrics};
 use crate::noise::Opened;
 use crate::packet::{self, Coalescer, Offloads};
 use crate::peer::{Peer, PeerRef};
+use crate::sys::poll;
 use crate::sys::udp::{self as sys, Received};
-use crate::sys::{poll, thread};
 use crate::udp::Endpoint;
+use crate::watchdog::heartbeat::Stage;
 
 /// Largest UDP datagram, and so the largest that GRO puts together.
 const MAX_RECEIVE: usize = 65_535;
 /// Calls to receive in one batch.
 const MAX_RECEIVES: usize = 64;
+/// Batches in a row after which it goes back to its wait, as in `tx_worker.rs`.
+const BATCHES_A_TURN: usize = 16;
 /// Room for two of the largest, and for as much once it is opened.
 const ARENA_BYTES: usize = 2 * (MAX_RECEIVE + 1);
 /// After so much in one call the batch goes on at once, as in `tx_worker.rs`.
@@ -91,20 +94,22 @@ impl RxWorker {
 
     /// Until the device stops.
     pub fn run(mut self) {
-        self.metrics.started(thread::id());
         let device = self.device.clone();
         while !device.is_stopping() {
             // The port may have been changed: take the sockets anew each time.
             let sockets = device.sockets();
             let [v4, v6] = sockets.of_worker(self.index);
-            self.metrics.yielded();
+            self.metrics.heart().waits();
             let waker = device.rx_waker(self.index);
             match poll::readable([v4, v6, Some(waker.as_fd())], -1) {
                 Ok([_, _, woken]) if woken.readable => waker.clear(),
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            while self.receive_batch([v4, v6]) > 0 {
+            for _ in 0..BATCHES_A_TURN {
+                if self.receive_batch([v4, v6]) == 0 {
+                    break;
+                }
                 self.carry_batch();
                 if device.is_stopping() {
                     return;
@@ -118,6 +123,7 @@ impl RxWorker {
 
     /// Takes what the sockets have, without waiting. Gives the number of calls that brought something.
     fn receive_batch(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> usize {
+        self.metrics.heart().at(Stage::Read);
         self.receives.clear();
         self.datagrams.clear();
         let mut used = 0;
@@ -221,15 +227,15 @@ impl RxWorker {
             }
             from = to;
         }
-        let packets = self.packets.len() as u64;
         self.check_sources();
         self.write();
-        self.account(packets);
+        self.account();
     }
 
     /// Opens a run of data messages of one session under one lock.
     fn open(&mut self, run: Range<usize>, peer: Arc<Peer>, used: &mut usize) {
-        let device = &self.device;
+        let (device, heart) = (&self.device, self.metrics.heart());
+        heart.at(Stage::Seal);
         let (received, ingress) = self.receives[self.datagrams[run.start].receive];
         let (mut authentic, mut confirmed, mut payload) = (false, false, false);
         let mut tunnel = peer.tunnel();
@@ -237,7 +243,9 @@ impl RxWorker {
             let message = &self.arena[datagram.range.clone()];
             // Opened packets are shorter than their messages, so there is always room for all of a batch's.
             let room = &mut self.opened[*used..*used + message.len()];
+            heart.at(Stage::Stamp);
             let stamp = device.keeper.fast();
+            heart.at(Stage::Seal);
             let received = match tunnel.open(stamp, message, room) {
                 Ok(received) => received,
                 Err(reason) => {
@@ -261,6 +269,7 @@ impl RxWorker {
                             ingress,
                         });
                         *used += message.len() - DATA_OVERHEAD;
+                        heart.packets(1);
                     } else {
                         device.drops.add(DropReason::RxMalformed, 1);
                     }
@@ -282,6 +291,7 @@ impl RxWorker {
 
     /// Keeps the packets whose source routes back to the very peer that sent them, over all peers' allowed IPs.
     fn check_sources(&mut self) {
+        self.metrics.heart().at(Stage::Route);
         if !self.device.is_up() {
             self.device
                 .drops
@@ -310,6 +320,7 @@ impl RxWorker {
 
     /// Puts segments together again and gives them to the interface.
     fn write(&mut self) {
+        self.metrics.heart().at(Stage::Send);
         let queue = self.device.tun.queue(self.index);
         for packet in &self.packets {
             self.coalescer.push(&self.opened, packet.range.clone());
@@ -325,13 +336,13 @@ impl RxWorker {
         }
     }
 
-    fn account(&mut self, packets: u64) {
+    fn account(&mut self) {
         let egress = self.device.keeper.fast();
         let mut residence = self.metrics.residence();
         for packet in &self.packets {
             residence.record(egress.saturating_since(packet.ingress), 1);
         }
         drop(residence);
-        self.metrics.batch(packets);
+        self.metrics.batch();
     }
 }

@@ -12,12 +12,16 @@ use crate::message::{DATA_OVERHEAD, padded_len};
 use crate::metrics::{DropReason, WorkerMetrics};
 use crate::packet::{self, Segmenter, VnetHeader};
 use crate::peer::{Peer, PeerRef};
-use crate::sys::{poll, thread};
+use crate::sys::poll;
 use crate::tun::{self, Queue};
 use crate::udp::{Outgoing, SendFailure};
+use crate::watchdog::heartbeat::Stage;
 
 /// Reads in one batch.
 const MAX_READS: usize = 64;
+/// Batches in a row, a millisecond or a few, after which it goes back to its wait, which then is none. Without it a full
+/// queue keeps it for ever, as it kept the kernel's worker before Linux 5.7 (4005f5c3c9d0).
+const BATCHES_A_TURN: usize = 16;
 /// Room for four of the largest.
 const ARENA_BYTES: usize = 4 * 65_536 + VnetHeader::LEN;
 /// After a read of more than this the batch goes out at once: more is coming, and who waits for it waits too long.
@@ -68,17 +72,24 @@ impl TxWorker {
 
     /// Until the device stops or the interface is gone.
     pub fn run(mut self) {
-        self.metrics.started(thread::id());
         let device = self.device.clone();
         let queue = device.tun.queue(self.index);
+        let turn = if device.never_yield {
+            usize::MAX
+        } else {
+            BATCHES_A_TURN
+        };
         while !device.is_stopping() {
-            self.metrics.yielded();
+            self.metrics.heart().waits();
             match poll::readable([Some(queue.as_fd()), Some(device.stop_waker().as_fd())], -1) {
                 Ok([tun, _]) if tun.failed && !tun.readable => return device.interface_gone(),
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            while !device.is_stopping() {
+            for _ in 0..turn {
+                if device.is_stopping() {
+                    break;
+                }
                 match self.read_batch(queue) {
                     Ok(0) => break,
                     Ok(_) => self.carry_batch(),
@@ -93,6 +104,7 @@ impl TxWorker {
 
     /// Takes what the interface has, without waiting. Gives the number of reads.
     fn read_batch(&mut self, queue: &Queue) -> io::Result<usize> {
+        self.metrics.heart().at(Stage::Read);
         self.reads.clear();
         let mut used = 0;
         while self.reads.len() < MAX_READS && self.arena.len() - used >= tun::MAX_READ {
@@ -148,6 +160,7 @@ impl TxWorker {
 
     /// Finds each packet's peer by its destination.
     fn route(&mut self) {
+        self.metrics.heart().at(Stage::Route);
         let routing = self.device.routing.read();
         for read in &mut self.reads {
             let Ok(destination) = packet::destination(&self.arena[read.packet.clone()]) else {
@@ -173,8 +186,9 @@ impl TxWorker {
 
     /// Seals a run of reads under one lock.
     fn seal(&mut self, run: Range<usize>, peer: &Arc<Peer>) {
-        let device = &self.device;
+        let (device, heart) = (&self.device, self.metrics.heart());
         let mtu = device.mtu();
+        heart.at(Stage::Seal);
         let mut tunnel = peer.tunnel();
         let Some(endpoint) = tunnel.endpoint else {
             return device.drops.add(DropReason::TxNoEndpoint, run.len() as u64);
@@ -191,7 +205,9 @@ impl TxWorker {
             };
             while let Some(len) = segments.next(&mut self.scratch) {
                 // Every packet has a stamp of its own, by which the age of its key is judged.
+                heart.at(Stage::Stamp);
                 let stamp = device.keeper.fast();
+                heart.at(Stage::Seal);
                 let padded = padded_len(len, mtu);
                 self.scratch[len..padded].fill(0);
                 if self.outgoing.room(padded + DATA_OVERHEAD).is_none() {
@@ -208,6 +224,7 @@ impl TxWorker {
                     Some(message) => {
                         self.outgoing.push(&endpoint, tag, message);
                         read.sealed += 1;
+                        heart.packets(1);
                     }
                     None => {
                         let overflow = tunnel.stage(&self.scratch[..len]);
@@ -231,6 +248,7 @@ impl TxWorker {
         if self.outgoing.is_empty() {
             return;
         }
+        self.metrics.heart().at(Stage::Send);
         let sockets = self.device.sockets();
         let (device, reads) = (&self.device, &self.reads);
         self.outgoing.send(&sockets, self.index, |outcome| {
@@ -254,13 +272,11 @@ impl TxWorker {
 
     fn account(&mut self) {
         let egress = self.device.keeper.fast();
-        let mut packets = 0;
         let mut residence = self.metrics.residence();
         for read in self.reads.iter().filter(|read| read.sealed > 0) {
             residence.record(egress.saturating_since(read.ingress), read.sealed);
-            packets += read.sealed;
         }
         drop(residence);
-        self.metrics.batch(packets);
+        self.metrics.batch();
     }
 }

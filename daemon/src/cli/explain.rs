@@ -51,7 +51,8 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     if args.json {
         return print_line(&serde_json::to_string_pretty(&explained)?);
     }
-    let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours =
+        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let text = Text {
         explained: &explained,
         source: &name,
@@ -71,7 +72,9 @@ fn read(from: impl Read) -> io::Result<Vec<u8>> {
 fn frequency(text: &str) -> Result<u64, String> {
     let hz: Option<u64> = text.replace('_', "").parse().ok();
     hz.filter(|hz| (1_000_000..=1_000_000_000).contains(hz))
-        .ok_or_else(|| "it takes a whole number of Hz from 1000000 to 1000000000, such as 14318180".to_owned())
+        .ok_or_else(|| {
+            "it takes a whole number of Hz from 1000000 to 1000000000, such as 14318180".to_owned()
+        })
 }
 
 #[cfg(test)]

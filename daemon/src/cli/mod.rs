@@ -4,10 +4,12 @@ mod clocks;
 mod explain;
 mod keys;
 pub mod lab;
+mod reproduce_args;
 mod run;
 mod status;
 pub(crate) mod units;
 pub mod up;
+mod watchdog_args;
 pub(crate) mod wrap;
 
 use std::ffi::OsString;
@@ -20,6 +22,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::logging::{self, Format, Level, LogOptions};
+use crate::watchdog::control_thread;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -153,6 +156,8 @@ fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("hpetun-control")
+        .on_thread_start(control_thread::begins)
+        .on_thread_stop(control_thread::ends)
         .enable_all()
         .build()
         .context("cannot start the control threads")

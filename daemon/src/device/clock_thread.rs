@@ -4,23 +4,25 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use clockshim::{Arbiter, Timekeeper};
-use tracing::warn;
-
 use super::Shared;
 use crate::sys::poll;
+use crate::watchdog::heartbeat::{Heartbeat, Stage};
+use crate::watchdog::log;
+use clockshim::{Arbiter, Timekeeper};
 
 /// Until the device stops.
-pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>) {
+pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>, heart: &Heartbeat) {
     let mut arbiter = Arbiter::new(keeper.clone());
     while !device.is_stopping() {
+        heart.at(Stage::Work);
         keeper.update();
         if let Some(verdict) = arbiter.round() {
             // Once for each clock that is put away, so it needs no limit.
-            warn!("{verdict}");
+            log::clock(&verdict);
             device.note_clock_verdict(verdict.to_string());
         }
         let pause = arbiter.interval().as_millis().clamp(1, 250) as i32;
+        heart.waits();
         // An error leaves the pause out; the next round comes sooner.
         let _ = poll::readable([Some(device.stop_waker().as_fd())], pause);
     }

@@ -1,6 +1,7 @@
 //! The device: owns the interface, the peers and the workers. Start here; what the workers share is in `shared.rs`,
 //! what can be changed while it runs in `control.rs`.
 
+mod clock_readers;
 mod clock_thread;
 mod control;
 mod link_thread;
@@ -10,17 +11,27 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use clockshim::hpet::Contended;
 use clockshim::{Fault, Host, HpetSim, SimConfig, SourceKind, Timekeeper};
 use parking_lot::Mutex;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::handshake::{self, Handshakes};
 use crate::rx_worker::RxWorker;
 use crate::tun::{Tun, TunError};
 use crate::tx_worker::TxWorker;
+use crate::watchdog::post::Work;
+use crate::watchdog::roster::Watched;
+use crate::watchdog::{self, Watchdog};
 
+use clock_readers::ClockReaders;
 pub use shared::Shared;
+
+/// How long threads may take to end, and between two looks whether they have.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOKS_APART: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub struct DeviceOptions {
@@ -29,10 +40,17 @@ pub struct DeviceOptions {
     pub clock: SourceKind,
     /// What goes wrong with the clock; for [`SourceKind::HpetSim`] alone.
     pub faults: Vec<Fault>,
+    /// What a reader does that finds the clock's lock held; for clocks that have one alone.
+    pub clock_mode: Option<Contended>,
+    /// Threads that read the clock beside the workers, as other processors would: to reproduce a stall.
+    pub clock_readers: usize,
     /// Superpackets and checksums left to us by the kernel, where it can.
     pub offload: bool,
     /// Workers each way. `None`: half the cores, at least one.
     pub workers: Option<usize>,
+    /// Tx workers do not yield while packets wait, as the kernel's did not before 2020: to reproduce a stall.
+    pub never_yield: bool,
+    pub watchdog: watchdog::Options,
     /// An interface that is made already.
     pub tun_fd: Option<OwnedFd>,
 }
@@ -45,6 +63,8 @@ pub enum StartError {
     Clock(#[from] clockshim::OpenError),
     #[error("faults are for the simulated clock alone: use --clock hpet-sim instead of {0}, or no --fault")]
     FaultOnRealClock(SourceKind),
+    #[error("clock {0} has no lock to wait for: --clock-mode is for hpet-sim and hpet-locked")]
+    ModeWithoutLock(SourceKind),
     #[error("cannot open UDP sockets: {0}")]
     Sockets(#[from] crate::udp::BindError),
     #[error("cannot start a thread: {0}")]
@@ -56,6 +76,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Device {
     shared: Arc<Shared>,
+    /// The longest time between two beats of the control threads.
+    beat: Duration,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -63,7 +85,8 @@ impl Device {
     /// Makes the interface and starts its threads. It is usable, and may be moved to another network namespace, as soon
     /// as this returns.
     pub fn start(options: DeviceOptions) -> Result<Arc<Self>, StartError> {
-        let keeper = Arc::new(open_clock(options.clock, options.faults)?);
+        let readers = ClockReaders::of(&options);
+        let keeper = Arc::new(open_clock(options.clock, options.clock_mode, options.faults)?);
         let workers = options.workers.unwrap_or_else(default_workers).max(1);
         let given = options.tun_fd.is_some();
         let tun = match options.tun_fd {
@@ -74,16 +97,20 @@ impl Device {
         let tx_workers = tun.queues();
         let (desk, tray) = handshake::queue();
         let shared =
-            Shared::new(keeper, tun, desk, tx_workers, workers).map_err(|source| StartError::Setup {
-                name: options.name.clone(),
-                source,
+            Shared::new(keeper, tun, desk, tx_workers, workers, options.never_yield).map_err(|source| {
+                StartError::Setup {
+                    name: options.name.clone(),
+                    source,
+                }
             })?;
         shared.open_sockets(0, 0)?;
         let device = Arc::new(Self {
             shared: Arc::new(shared),
+            beat: options.watchdog.threshold / 2,
             threads: Mutex::default(),
         });
-        device.spawn_all(tray, workers, given)?;
+        device.spawn_all(tray, workers, given, options.watchdog)?;
+        readers.start(&device)?;
         info!(
             interface = device.shared.tun.name(),
             clock = device.shared.keeper.source_name(),
@@ -95,7 +122,13 @@ impl Device {
         Ok(device)
     }
 
-    fn spawn_all(&self, tray: handshake::Tray, rx_workers: usize, given: bool) -> Result<(), StartError> {
+    fn spawn_all(
+        &self,
+        tray: handshake::Tray,
+        rx_workers: usize,
+        given: bool,
+        watchdog: watchdog::Options,
+    ) -> Result<(), StartError> {
         let shared = &self.shared;
         let link =
             link_thread::LinkThread::start(shared.clone(), given).map_err(|source| StartError::Setup {
@@ -103,24 +136,43 @@ impl Device {
                 source,
             })?;
         self.threads.lock().push(link);
-        let (device, keeper) = (shared.clone(), shared.keeper.clone());
-        self.spawn("wg-clock".to_owned(), move || clock_thread::run(&device, keeper))?;
-        let handshakes = Handshakes::new(shared.clone(), tray);
-        self.spawn("wg-handshake".to_owned(), move || handshakes.run())?;
+        let clock = Watched::new("wg-clock", "hpetun::device::clock_thread::run");
+        let desk = Watched::new("wg-handshake", "hpetun::handshake::run");
+        let (device, keeper, own) = (shared.clone(), shared.keeper.clone(), clock.clone());
+        let others = [&clock, &desk, &shared.control];
+        let mut posts = others.map(|thread| (thread.clone(), Work::Unknown)).to_vec();
+        posts.extend(
+            (0..)
+                .zip(&shared.tx_metrics)
+                .map(|(i, tx)| (tx.thread.clone(), Work::Tx(i))),
+        );
+        posts.extend(
+            (0..)
+                .zip(&shared.rx_metrics)
+                .map(|(i, rx)| (rx.thread.clone(), Work::Rx(i))),
+        );
+        self.spawn(clock, move || clock_thread::run(&device, keeper, &own.heart))?;
+        let handshakes = Handshakes::new(shared.clone(), tray, desk.clone());
+        self.spawn(desk, move || handshakes.run())?;
         for index in 0..shared.tun.queues() {
             let worker = TxWorker::new(shared.clone(), index);
-            self.spawn(shared.tx_metrics[index].name().to_owned(), move || worker.run())?;
+            self.spawn(shared.tx_metrics[index].thread.clone(), move || worker.run())?;
         }
         for index in 0..rx_workers {
             let worker = RxWorker::new(shared.clone(), index);
-            self.spawn(shared.rx_metrics[index].name().to_owned(), move || worker.run())?;
+            self.spawn(shared.rx_metrics[index].thread.clone(), move || worker.run())?;
         }
-        Ok(())
+        let dog = Watchdog::new(shared.clone(), watchdog, posts);
+        let own = Watched::silent("wg-watchdog", "hpetun::watchdog::run");
+        self.spawn(own, move || dog.run())
     }
 
-    fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+    fn spawn(&self, watched: Arc<Watched>, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
         let alarm = PanicAlarm(self.shared.clone());
+        let name = watched.name.clone();
         let run = move || {
+            // Goes last, so that the watchdog still finds what the alarm may tell it.
+            let _presence = watched.enter();
             let _alarm = alarm;
             run();
         };
@@ -132,17 +184,38 @@ impl Device {
         Ok(())
     }
 
+    /// The heartbeat of whoever serves the control socket, signals and timers, and how often it must beat.
+    pub fn control_heart(&self) -> (Arc<Watched>, Duration) {
+        (self.shared.control.clone(), self.beat)
+    }
+
+    /// Logs what every thread is doing.
+    pub fn dump_threads(&self) {
+        self.shared.dump_waker().wake();
+    }
+
     /// Name of the interface, in the namespace where it is now.
     pub fn interface(&self) -> String {
         self.shared.interface()
     }
 
-    /// Ends the workers and waits for them. The interface goes with the last reference to the device.
+    /// Ends the workers and waits for them, though not for ever: one that hangs must not keep the process from its end.
+    /// The interface goes with the last reference to the device.
     pub fn stop(&self) {
         self.shared.stop();
-        for thread in self.threads.lock().drain(..) {
-            let _ = thread.join();
+        let mut threads: Vec<_> = self.threads.lock().drain(..).collect();
+        for _ in 0..PATIENCE.as_millis() / LOOKS_APART.as_millis() {
+            threads.retain(|thread| !thread.is_finished());
+            if threads.is_empty() {
+                return;
+            }
+            std::thread::sleep(LOOKS_APART);
         }
+        let names: Vec<_> = threads
+            .iter()
+            .filter_map(|thread| thread.thread().name())
+            .collect();
+        warn!(threads = names.join(", "), "these do not end; left behind");
     }
 
     /// Resolves when the interface was deleted, a worker failed, or [`Device::stop`] was called.
@@ -159,20 +232,28 @@ impl Drop for Device {
     }
 }
 
-fn open_clock(kind: SourceKind, faults: Vec<Fault>) -> Result<Timekeeper, StartError> {
+fn open_clock(
+    kind: SourceKind,
+    mode: Option<Contended>,
+    faults: Vec<Fault>,
+) -> Result<Timekeeper, StartError> {
+    let has_lock = matches!(kind, SourceKind::HpetSim | SourceKind::HpetLocked);
+    if mode.is_some() && !has_lock {
+        return Err(StartError::ModeWithoutLock(kind));
+    }
+    let contended = mode.unwrap_or_default();
     if faults.is_empty() {
-        return Ok(Timekeeper::open(kind)?);
+        return Ok(Timekeeper::open_contended(kind, contended)?);
     }
     if kind != SourceKind::HpetSim {
         return Err(StartError::FaultOnRealClock(kind));
     }
-    let sim = HpetSim::new(
-        SimConfig {
-            faults,
-            ..SimConfig::default()
-        },
-        Host::System,
-    );
+    let config = SimConfig {
+        faults,
+        contended,
+        ..SimConfig::default()
+    };
+    let sim = HpetSim::new(config, Host::System);
     Ok(Timekeeper::simulated(Arc::new(sim)))
 }
 

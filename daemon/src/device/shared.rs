@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
@@ -18,10 +19,13 @@ use crate::metrics::{DropReason, Drops, WorkerMetrics};
 use crate::noise::Identity;
 use crate::peer::{Peer, PeerRef};
 use crate::routing::AllowedIps;
-use crate::sys::poll::Waker;
+use crate::sys::poll::{self, Waker};
 use crate::tun::{self, Tun};
 use crate::tunnel::{Now, Outbox};
 use crate::udp::{BindError, Endpoint, SendFailure, Sockets};
+use crate::watchdog::post::Work;
+use crate::watchdog::record::Record;
+use crate::watchdog::roster::Watched;
 
 /// Lock order: `settings`, then `peers`, then `routing`, then a peer's tunnel, then the index table.
 #[derive(Debug)]
@@ -44,8 +48,15 @@ pub struct Shared {
     send_error: AtomicI32,
     /// What was found wrong with the clocks used so far, one line each.
     clock_verdicts: Mutex<Vec<String>>,
+    /// Whoever serves the control socket, signals and timers.
+    pub control: Arc<Watched>,
+    /// What the watchdog has seen.
+    pub record: Record,
     stop_waker: Waker,
+    dump_waker: Waker,
     rx_wakers: Vec<Waker>,
+    /// Workers go on without a pause for as long as packets wait.
+    pub never_yield: bool,
     stopping: watch::Sender<bool>,
 }
 
@@ -65,10 +76,12 @@ impl Shared {
         desk: Desk,
         tx_workers: usize,
         rx_workers: usize,
+        never_yield: bool,
     ) -> io::Result<Self> {
-        let metrics = |way: &str, count| {
+        let metrics = |way: &str, count, function| {
+            let watched = |index| Watched::new(format!("wg-{way}/{index}"), function);
             (0..count)
-                .map(|index| Arc::new(WorkerMetrics::new(format!("wg-{way}/{index}"))))
+                .map(|index| Arc::new(WorkerMetrics::new(watched(index))))
                 .collect()
         };
         Ok(Self {
@@ -78,8 +91,8 @@ impl Shared {
             indices: Arc::default(),
             routing: RwLock::new(AllowedIps::default()),
             drops: Drops::default(),
-            tx_metrics: metrics("tx", tx_workers),
-            rx_metrics: metrics("rx", rx_workers),
+            tx_metrics: metrics("tx", tx_workers, "hpetun::tx_worker::run"),
+            rx_metrics: metrics("rx", rx_workers, "hpetun::rx_worker::run"),
             settings: Mutex::default(),
             peers: RwLock::default(),
             identity: RwLock::default(),
@@ -88,8 +101,12 @@ impl Shared {
             up: AtomicBool::new(false),
             send_error: AtomicI32::new(0),
             clock_verdicts: Mutex::default(),
+            control: Watched::new("hpetun-control", "hpetun::cli::control_runtime"),
+            record: Record::default(),
             stop_waker: Waker::new()?,
+            dump_waker: Waker::new()?,
             rx_wakers: (0..rx_workers).map(|_| Waker::new()).collect::<io::Result<_>>()?,
+            never_yield,
             stopping: watch::Sender::new(false),
         })
     }
@@ -228,6 +245,25 @@ impl Shared {
         self.clock_verdicts.lock().clone()
     }
 
+    // The watchdog, which must not wait for anybody.
+
+    /// Whether there is something for a worker to do.
+    pub fn has_work(&self, work: Work) -> bool {
+        match work {
+            Work::Tx(worker) => is_any_readable([Some(self.tun.queue(worker).as_fd()), None]),
+            Work::Rx(worker) => {
+                let sockets = self.sockets.try_read().and_then(|sockets| sockets.clone());
+                sockets.is_some_and(|sockets| is_any_readable(sockets.of_worker(worker)))
+            }
+            Work::Unknown => false,
+        }
+    }
+
+    /// Wakes the watchdog to log what every thread is doing.
+    pub fn dump_waker(&self) -> &Waker {
+        &self.dump_waker
+    }
+
     // The end.
 
     pub fn is_stopping(&self) -> bool {
@@ -267,4 +303,8 @@ impl Shared {
         error!(worker, error = %cause, "worker failed; stopping");
         self.stop();
     }
+}
+
+fn is_any_readable(fds: [Option<BorrowedFd<'_>>; 2]) -> bool {
+    poll::readable(fds, 0).is_ok_and(|found| found.iter().any(|one| one.readable))
 }

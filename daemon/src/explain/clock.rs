@@ -105,10 +105,17 @@ mod tests {
             ("RSI", 0x18a4_c89e),
         ] {
             let found = registers(&[("R13", 0xffff_ffff), (name, value)]);
-            assert_eq!(elapsed(&found, 0x18a4_c89e, |_| true, Frequency::default()), None, "{value:x}");
+            assert_eq!(
+                elapsed(&found, 0x18a4_c89e, |_| true, Frequency::default()),
+                None,
+                "{value:x}"
+            );
         }
         let half_a_second = registers(&[("R14", 0x18a4_c89e - 12_000_000)]);
-        assert_eq!(elapsed(&half_a_second, 0x18a4_c89e, |_| true, Frequency::default()), None);
+        assert_eq!(
+            elapsed(&half_a_second, 0x18a4_c89e, |_| true, Frequency::default()),
+            None
+        );
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The instructions of a `Code:` line. Their beginnings are not known; only that one of them is at RIP.
 
 use iced_x86::{
-    Code,
-    Decoder, DecoderOptions, FlowControl, Formatter as _, FormatMnemonicOptions, GasFormatter, Instruction, Mnemonic,
-    OpKind,
+    Code, Decoder, DecoderOptions, FlowControl, FormatMnemonicOptions, Formatter as _, GasFormatter,
+    Instruction, Mnemonic, OpKind,
 };
 
 use super::trace::CodeBytes;
@@ -42,7 +41,9 @@ pub fn disassemble(code: &CodeBytes, offset: Option<u64>, bitness: u32) -> Optio
     if at >= code.bytes.len() {
         return None;
     }
-    let rip = offset.and_then(|offset| i64::try_from(offset).ok()).filter(|offset| *offset < 1 << 32);
+    let rip = offset
+        .and_then(|offset| i64::try_from(offset).ok())
+        .filter(|offset| *offset < 1 << 32);
     let function = rip.and_then(|rip| at.checked_sub(usize::try_from(rip).ok()?));
     let starts: Vec<usize> = match function {
         // The function begins in the bytes, and with it an instruction.
@@ -152,7 +153,8 @@ fn oddity(instruction: &Instruction) -> i32 {
         use iced_x86::Register::{CS, DS, ES, SS};
         matches!(instruction.segment_prefix(), CS | DS | ES | SS)
     };
-    let in_bytes = matches!(mnemonic, Mnemonic::Adc | Mnemonic::Sbb) && instruction.op0_kind() == OpKind::Memory;
+    let in_bytes =
+        matches!(mnemonic, Mnemonic::Adc | Mnemonic::Sbb) && instruction.op0_kind() == OpKind::Memory;
     ODD * (i32::from(is_add_to_byte)
         + i32::from(shifts_too_far)
         + i32::from(never)
@@ -162,7 +164,10 @@ fn oddity(instruction: &Instruction) -> i32 {
 
 /// A jump into the middle of an instruction says that one of the two is none.
 fn stray_jumps(instructions: &[Instruction], at: usize) -> i32 {
-    let (first, last) = (instructions[0].ip(), instructions[instructions.len() - 1].next_ip());
+    let (first, last) = (
+        instructions[0].ip(),
+        instructions[instructions.len() - 1].next_ip(),
+    );
     let lands = |target: u64| instructions.iter().any(|instruction| instruction.ip() == target);
     let stray = |(index, jump): &(usize, &Instruction)| {
         let target = jump.near_branch_target();
@@ -199,7 +204,10 @@ fn format(code: &CodeBytes, read: &Read, rip: i64) -> Vec<Line> {
         .map(|instruction| {
             let mut text = String::new();
             let target = instruction.near_branch_target();
-            if matches!(instruction.op0_kind(), OpKind::NearBranch64 | OpKind::NearBranch32) {
+            if matches!(
+                instruction.op0_kind(),
+                OpKind::NearBranch64 | OpKind::NearBranch32
+            ) {
                 formatter.format_mnemonic_options(instruction, &mut text, FormatMnemonicOptions::NONE);
                 text = format!("{text} {}", Offset(target.wrapping_sub(ORIGIN) as i64));
             } else {
@@ -236,8 +244,6 @@ impl Disassembly {
     /// The line that begins where `jump` goes to, if it is in sight.
     pub fn target(&self, jump: &Instruction) -> Option<usize> {
         let target = jump.near_branch_target();
-        self.lines
-            .iter()
-            .position(|line| line.instruction.ip() == target)
+        self.lines.iter().position(|line| line.instruction.ip() == target)
     }
 }

@@ -25,9 +25,12 @@ pub fn failed_try(code: &Disassembly, around: &Loop) -> Option<FailedTry> {
     let outside = || (0..code.lines.len()).filter(|line| !around.pass.contains(line));
     let try_lock = outside().find(|line| is_try_lock(code.instruction(*line)));
     let save = |until: usize| {
-        (until.saturating_sub(12)..until)
-            .rev()
-            .find(|line| matches!(code.instruction(*line).mnemonic(), Mnemonic::Pushfq | Mnemonic::Pushfd))
+        (until.saturating_sub(12)..until).rev().find(|line| {
+            matches!(
+                code.instruction(*line).mnemonic(),
+                Mnemonic::Pushfq | Mnemonic::Pushfd
+            )
+        })
     };
     let tries = try_lock.map(|line| save(line).unwrap_or(line)..line);
     // Interrupts come back on behind a try, and only the one that failed goes on into the loop.
@@ -124,11 +127,14 @@ impl Walk<'_> {
     fn restore(&mut self, line: usize, state: &mut State) {
         let instruction = self.code.instruction(line);
         let mnemonic = instruction.mnemonic();
-        if matches!(mnemonic, Mnemonic::Popfq | Mnemonic::Popfd | Mnemonic::Sti) && !self.restores.contains(&line) {
+        if matches!(mnemonic, Mnemonic::Popfq | Mnemonic::Popfd | Mnemonic::Sti)
+            && !self.restores.contains(&line)
+        {
             self.restores.push(line);
         }
         let last = (line + 3).min(self.code.lines.len());
-        let sti_follows = (line + 1..last).any(|next| self.code.instruction(next).mnemonic() == Mnemonic::Sti);
+        let sti_follows =
+            (line + 1..last).any(|next| self.code.instruction(next).mnemonic() == Mnemonic::Sti);
         let asks = matches!(mnemonic, Mnemonic::Test | Mnemonic::And | Mnemonic::Bt);
         if !asks || !sti_follows || instruction.op0_kind() != OpKind::Register {
             return;

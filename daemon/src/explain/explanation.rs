@@ -162,7 +162,10 @@ pub enum Standing {
 
 impl Judgement {
     pub fn with(&self, standing: Standing) -> Vec<Hypothesis> {
-        let chosen = self.hypotheses.iter().filter(|judged| judged.standing == standing);
+        let chosen = self
+            .hypotheses
+            .iter()
+            .filter(|judged| judged.standing == standing);
         chosen.map(|judged| judged.hypothesis).collect()
     }
 }

@@ -72,16 +72,28 @@ pub fn word(routine: &Routine<'_>, view: &mut View) {
         let held = if lock.locked { "held" } else { "free" };
         let low = reading.lock.unwrap_or_default();
         if let Some(word) = reading.word {
-            let meaning = format!("the lock word, {pass}: value {:08x}, lock {low:x} ({held})", lock.value);
+            let meaning = format!(
+                "the lock word, {pass}: value {:08x}, lock {low:x} ({held})",
+                lock.value
+            );
             push(view, names(&reading.word_in), format!("{word:016x}"), meaning);
         } else if !reading.lock_in.is_empty() {
             let meaning = format!("the lock half of the word, {pass}: {held}");
             push(view, names(&reading.lock_in), format!("{low:08x}"), meaning);
         }
         if !reading.value_in.is_empty() {
-            let whose = if reading.word.is_some() { "its" } else { "the word's" };
+            let whose = if reading.word.is_some() {
+                "its"
+            } else {
+                "the word's"
+            };
             let meaning = format!("{whose} value half, shifted down");
-            push(view, names(&reading.value_in), format!("{:08x}", lock.value), meaning);
+            push(
+                view,
+                names(&reading.value_in),
+                format!("{:08x}", lock.value),
+                meaning,
+            );
         }
     }
     if let (Some(old), Some(number)) = (reading.old, reading.old_in) {
@@ -94,7 +106,8 @@ pub fn word(routine: &Routine<'_>, view: &mut View) {
         let meaning = format!("the old value, from the routine's first look at the word: {then}");
         push(view, vec![GENERAL[number]], format!("{old:08x}"), meaning);
     }
-    if let (Some(address), Some(number)) = (view.lock.as_ref().and_then(|lock| lock.address), wait.pointer()) {
+    if let (Some(address), Some(number)) = (view.lock.as_ref().and_then(|lock| lock.address), wait.pointer())
+    {
         let meaning = match address & 7 {
             0 => "address of the lock word, aligned to 8 bytes".to_owned(),
             _ => "address of the lock word, NOT aligned to 8 bytes".to_owned(),
@@ -116,7 +129,8 @@ pub fn word(routine: &Routine<'_>, view: &mut View) {
     }
     if wait.torn {
         view.limits.push(
-            "This kernel loads value and lock apart: the two may be of different moments (a torn read).".to_owned(),
+            "This kernel loads value and lock apart: the two may be of different moments (a torn read)."
+                .to_owned(),
         );
     }
 }
@@ -148,7 +162,13 @@ pub fn own_word(section: &Section, word: u64, view: &mut View) {
     };
     let held = if word as u32 == 0 { "free" } else { "held" };
     for (number, what) in [
-        (word, format!("the lock word, as the report names it: value {:08x}, lock {held}", word >> 32)),
+        (
+            word,
+            format!(
+                "the lock word, as the report names it: value {:08x}, lock {held}",
+                word >> 32
+            ),
+        ),
         (word >> 32, "the value half of the report's lock word".to_owned()),
     ] {
         let registers = holding(number);
@@ -176,7 +196,10 @@ pub fn held_at_entry(routine: &Routine<'_>) -> (HeldAtEntry, Evidence) {
     let reading = routine.reading.as_ref();
     if let Some((lock, number)) = reading.and_then(|reading| Some((reading.old_lock?, reading.old_in?))) {
         let (held, meaning) = match lock {
-            0 => (HeldAtEntry::No, "free at the first look; the try for it came too late"),
+            0 => (
+                HeldAtEntry::No,
+                "free at the first look; the try for it came too late",
+            ),
             _ => (HeldAtEntry::Yes, "held at the first look"),
         };
         let meaning = format!("the old word, whole: the lock was {meaning}");
@@ -191,9 +214,15 @@ pub fn held_at_entry(routine: &Routine<'_>) -> (HeldAtEntry, Evidence) {
         return unknown("the way from the try-lock into the loop is not in the code bytes".to_owned());
     };
     if failed.flags_in.is_empty() {
-        return unknown("a failed try-lock leaves the saved flags in no register that is known here".to_owned());
+        return unknown(
+            "a failed try-lock leaves the saved flags in no register that is known here".to_owned(),
+        );
     }
-    let kept = failed.flags_in.iter().copied().filter(|number| wait.keeps(*number));
+    let kept = failed
+        .flags_in
+        .iter()
+        .copied()
+        .filter(|number| wait.keeps(*number));
     let known: Vec<(usize, u64)> = kept
         .filter_map(|number| Some((number, registers.general(number)?)))
         .collect();
@@ -229,7 +258,10 @@ pub fn held_at_entry(routine: &Routine<'_>) -> (HeldAtEntry, Evidence) {
     );
     let meaning = match number {
         7 => meaning,
-        _ => meaning.replace("an address, of the clocksource if it is still the argument,", "an address,"),
+        _ => meaning.replace(
+            "an address, of the clocksource if it is still the argument,",
+            "an address,",
+        ),
     };
     let fact = fact(vec![GENERAL[number]], format!("{value:016x}"), meaning);
     (HeldAtEntry::Yes, Evidence::Fact(fact))
@@ -246,9 +278,18 @@ pub fn elapsed(view: &mut View) {
         return;
     };
     if let Some(mask) = found.mask_in {
-        push(view, vec![mask], "ffffffff".to_owned(), "the counter's mask: 32 bits".to_owned());
+        push(
+            view,
+            vec![mask],
+            "ffffffff".to_owned(),
+            "the counter's mask: 32 bits".to_owned(),
+        );
     }
-    let assumed = if found.hz_is_assumed { " (assumed; see --hpet-hz)" } else { "" };
+    let assumed = if found.hz_is_assumed {
+        " (assumed; see --hpet-hz)"
+    } else {
+        ""
+    };
     let megahertz = found.hz as f64 / 1e6;
     let ticks = Grouped(found.ticks.unsigned_abs());
     let distance = match found.ticks {
@@ -264,7 +305,12 @@ pub fn elapsed(view: &mut View) {
         "cycle_last, the counter at the timekeeper's last update, with {wraps}; {distance}: {} at {megahertz} MHz{assumed}",
         time(found.seconds.abs())
     );
-    push(view, vec![found.cycle_last_in], format!("{:016x}", found.cycle_last), meaning);
+    push(
+        view,
+        vec![found.cycle_last_in],
+        format!("{:016x}", found.cycle_last),
+        meaning,
+    );
 }
 
 /// `10.75 ms`
@@ -281,14 +327,23 @@ pub fn loop_of_another(routine: &Routine<'_>, view: &mut View) {
     let Some(around) = &routine.around else {
         return;
     };
-    let instructions = || around.pass.iter().map(|line| (line, routine.code.instruction(*line)));
+    let instructions = || {
+        around
+            .pass
+            .iter()
+            .map(|line| (line, routine.code.instruction(*line)))
+    };
     let pauses = instructions().any(|(_, instruction)| instruction.mnemonic() == Mnemonic::Pause);
     if !around.closes {
-        view.limits
-            .push("The jump back is beyond the code bytes; the `pause` before RIP suggests a loop.".to_owned());
+        view.limits.push(
+            "The jump back is beyond the code bytes; the `pause` before RIP suggests a loop.".to_owned(),
+        );
     }
     let mut loads = instructions().filter(|(_, instruction)| {
-        instruction.op_kinds().skip(1).any(|kind| kind == iced_x86::OpKind::Memory)
+        instruction
+            .op_kinds()
+            .skip(1)
+            .any(|kind| kind == iced_x86::OpKind::Memory)
             || (matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test)
                 && instruction.op0_kind() == iced_x86::OpKind::Memory)
     });
@@ -296,13 +351,20 @@ pub fn loop_of_another(routine: &Routine<'_>, view: &mut View) {
         let base = super::trace::number(instruction.memory_base());
         let address = base.and_then(|number| routine.section.registers.general(number));
         let text = &routine.code.lines[*line].text;
-        let meaning = format!("what the loop looks at in every pass (`{text}`), with a `pause` in between: a busy wait");
+        let meaning = format!(
+            "what the loop looks at in every pass (`{text}`), with a `pause` in between: a busy wait"
+        );
         if let (Some(base), Some(address)) = (base, address) {
             let address = address.wrapping_add(match instruction.memory_index() {
                 iced_x86::Register::None => instruction.memory_displacement64(),
                 _ => return,
             });
-            push(view, vec![GENERAL[base]], format!("{address:016x}"), format!("address of {meaning}"));
+            push(
+                view,
+                vec![GENERAL[base]],
+                format!("{address:016x}"),
+                format!("address of {meaning}"),
+            );
         }
     }
 }

@@ -166,7 +166,9 @@ impl<'a> Case<'a> {
                 "one sample cannot tell a stuck loop from a busy one: with a live counter, most samples of a worker that reads this \
                  clock all day land in this loop with these relations between the registers"
             }
-            Position::Released => "the processor has just taken the lock, read the counter and released the lock: the clock works",
+            Position::Released => {
+                "the processor has just taken the lock, read the counter and released the lock: the clock works"
+            }
             Position::ReadsPlain | Position::Reads => {
                 "the processor was found at a read of the counter, which takes about a microsecond: so is a worker that does \
                  little else"
@@ -181,7 +183,8 @@ impl<'a> Case<'a> {
         match self.view.position {
             Position::WaitLoop if self.leaves() => (
                 Open,
-                "the last word loaded ends the loop, so the wait was over just when the registers were taken".to_owned(),
+                "the last word loaded ends the loop, so the wait was over just when the registers were taken"
+                    .to_owned(),
             ),
             Position::Released => (
                 RuledOut,
@@ -189,15 +192,22 @@ impl<'a> Case<'a> {
             ),
             Position::ReadsLocked | Position::Section => (
                 Stays,
-                format!("this processor itself holds the lock, and for {span} does not come to the end of its section"),
+                format!(
+                    "this processor itself holds the lock, and for {span} does not come to the end of its section"
+                ),
             ),
             _ if self.completed().is_some() => (
                 Stays,
-                format!("a hold of {span} that ended: the nested read then went on, and the report was printed"),
+                format!(
+                    "a hold of {span} that ended: the nested read then went on, and the report was printed"
+                ),
             ),
             _ => (
                 Stays,
-                format!("a hold of {span}; whether it has ended is not to be seen: {}", self.not_completed()),
+                format!(
+                    "a hold of {span}; whether it has ended is not to be seen: {}",
+                    self.not_completed()
+                ),
             ),
         }
     }
@@ -224,12 +234,16 @@ impl<'a> Case<'a> {
     fn lost(&self, why: &str) -> (Standing, String) {
         match self.view.position {
             Position::Released => {
-                return (RuledOut, "this processor took the lock and released it".to_owned());
+                return (
+                    RuledOut,
+                    "this processor took the lock and released it".to_owned(),
+                );
             }
             Position::ReadsLocked | Position::Section => {
                 return (
                     RuledOut,
-                    "the lock has an owner, this processor, and it is in the section and not in the wait".to_owned(),
+                    "the lock has an owner, this processor, and it is in the section and not in the wait"
+                        .to_owned(),
                 );
             }
             Position::WaitLoop if self.view.lock.as_ref().is_some_and(|lock| !lock.locked) => {
@@ -260,17 +274,25 @@ impl<'a> Case<'a> {
         if lock.torn {
             return (
                 Open,
-                "value and lock are loaded apart here, so a pair can be stale; it would not spin for that".to_owned(),
+                "value and lock are loaded apart here, so a pair can be stale; it would not spin for that"
+                    .to_owned(),
             );
         }
         let aligned = match lock.address {
             Some(address) if address % 8 == 0 => " from an aligned address",
-            Some(_) => return (Open, "the word is not aligned, so a load of it may be torn".to_owned()),
+            Some(_) => {
+                return (
+                    Open,
+                    "the word is not aligned, so a load of it may be torn".to_owned(),
+                );
+            }
             None => "",
         };
         (
             RuledOut,
-            format!("the word is one 64-bit load{aligned}, which is not torn; and a stale pair would not spin"),
+            format!(
+                "the word is one 64-bit load{aligned}, which is not torn; and a stale pair would not spin"
+            ),
         )
     }
 
@@ -318,7 +340,10 @@ impl<'a> Case<'a> {
 
     fn verdict(&self, judgement: &Judgement) -> String {
         let names = |standing| {
-            let named = judgement.hypotheses.iter().filter(|judged| judged.standing == standing);
+            let named = judgement
+                .hypotheses
+                .iter()
+                .filter(|judged| judged.standing == standing);
             let name = |judged: &Judged| match (judged.hypothesis, standing) {
                 (Hypothesis::H3, RuledOut) if !self.has_no_lock() && !self.value_moved() => {
                     "H3 (a counter that stays frozen)".to_owned()
@@ -392,7 +417,10 @@ fn keeps_time(view: &View) -> Option<(bool, String)> {
         && let Some(mask) = elapsed.mask_in
     {
         let last = elapsed.cycle_last_in;
-        return Some((true, format!("{mask} and {last} are the timekeeper's mask and cycle_last")));
+        return Some((
+            true,
+            format!("{mask} and {last} are the timekeeper's mask and cycle_last"),
+        ));
     }
     const TIMEKEEPER: [&str; 8] = [
         "ktime_get",

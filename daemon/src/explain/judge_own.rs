@@ -35,14 +35,24 @@ pub fn judge(own: &OwnFacts) -> Option<Judgement> {
             }
         })
         .collect();
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = own
+        .fits_2019
+        .iter()
+        .map(|fits| format!("The report of 2019: {}.", fits.trim_end_matches('.')))
+        .collect();
     if let Some(fit) = &verdict.fits_2019 {
         let fits = if fit.fits { "fits" } else { "does not fit" };
-        notes.push(format!("The signature {fits} the 2019 report: {}.", fit.reason.trim_end_matches('.')));
+        notes.push(format!(
+            "The signature {fits} the 2019 report: {}.",
+            fit.reason.trim_end_matches('.')
+        ));
     }
     let found = match verdict.hypothesis {
         Some(hypothesis) => format!("The watchdog says {hypothesis} ({}).", hypothesis.summary()),
-        None => format!("The watchdog names none: {}.", reason(&verdict).trim_end_matches('.')),
+        None => format!(
+            "The watchdog names none: {}.",
+            reason(&verdict).trim_end_matches('.')
+        ),
     };
     Some(Judgement {
         verdict: found,
@@ -61,6 +71,7 @@ fn reason(verdict: &Verdict) -> String {
 /// `H2 (the holder stalled); not H1: word unchanged between samples; not H4: owner alive`
 fn read(line: &str) -> Verdict {
     let mut verdict = Verdict::default();
+    let line = line.strip_prefix("none of H1 to H10: ").unwrap_or(line);
     for part in line.split("; ") {
         let part = part.trim();
         let Some((hypothesis, rest)) = part.strip_prefix("not ").and_then(leading) else {
@@ -107,13 +118,22 @@ mod tests {
             verdict.ruled_out,
             [
                 (Hypothesis::H1, "word unchanged between samples".to_owned()),
-                (Hypothesis::H4, "owner alive; blocked in clock_nanosleep".to_owned()),
+                (
+                    Hypothesis::H4,
+                    "owner alive; blocked in clock_nanosleep".to_owned()
+                ),
                 (Hypothesis::H10, "no drift".to_owned()),
             ]
         );
-        let none = read("none: the clock answers; not H2: free");
-        assert_eq!((none.hypothesis, none.reason.as_str()), (None, "none: the clock answers"));
+        let none = read("none of H1 to H10: the clock answers; not H2: free");
+        assert_eq!(
+            (none.hypothesis, none.reason.as_str()),
+            (None, "the clock answers")
+        );
         assert_eq!(read("H11 (nothing)").hypothesis, None);
-        assert_eq!(read("H3: values the same; owners change").reason, "values the same; owners change");
+        assert_eq!(
+            read("H3: values the same; owners change").reason,
+            "values the same; owners change"
+        );
     }
 }

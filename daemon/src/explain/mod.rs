@@ -69,11 +69,7 @@ pub fn explain(input: &[u8], frequency: Frequency) -> Result<Explained, ExplainE
         return Err(ExplainError::NoReport(parsed.problems));
     }
     Ok(Explained {
-        reports: parsed
-            .traces
-            .iter()
-            .map(|trace| one(trace, frequency))
-            .collect(),
+        reports: parsed.traces.iter().map(|trace| one(trace, frequency)).collect(),
         left_off: parsed.left_off,
         problems: parsed.problems,
     })

@@ -18,14 +18,22 @@ pub fn summary(trace: &Trace) -> Vec<String> {
             Some(flags) => format!("Kernel {kernel}, tainted {flags}."),
             None => format!("Kernel {kernel}."),
         }));
-        about.extend(section.hardware.as_ref().map(|hardware| format!("Hardware: {hardware}.")));
+        about.extend(
+            section
+                .hardware
+                .as_ref()
+                .map(|hardware| format!("Hardware: {hardware}.")),
+        );
     }
     if !about.is_empty() {
         paragraphs.push(about.join(" "));
     }
     paragraphs.extend(own(trace));
     if trace.sections.iter().all(is_bare) && trace.own.is_none() {
-        paragraphs.push("Only the headline is here: no registers, no call trace. There is nothing more to say.".to_owned());
+        paragraphs.push(
+            "Only the headline is here: no registers, no call trace. There is nothing more to say."
+                .to_owned(),
+        );
     }
     paragraphs
 }
@@ -39,19 +47,27 @@ fn what(trace: &Trace) -> String {
     let cpu = cpu.map_or("a processor".to_owned(), |cpu| format!("CPU {cpu}"));
     let first = trace.sections.first();
     let task = trace.task.as_ref().or_else(|| first?.task.as_ref());
-    let task = task.filter(|task| !task.name.is_empty()).map(|task| match task.pid {
-        Some(pid) => format!("{} ({pid})", task.name),
-        None => task.name.clone(),
-    });
+    let task = task
+        .filter(|task| !task.name.is_empty())
+        .map(|task| match task.pid {
+            Some(pid) => format!("{} ({pid})", task.name),
+            None => task.name.clone(),
+        });
     let whom = task.clone().unwrap_or("a task".to_owned());
     match trace.kind {
         Kind::SoftLockup => {
-            let span = trace.seconds.map_or(String::new(), |seconds| format!(" for {seconds:.0} s"));
-            format!("Soft lockup: the kernel's watchdog timer found that {cpu} ran {whom}{span} without letting the scheduler in.")
+            let span = trace
+                .seconds
+                .map_or(String::new(), |seconds| format!(" for {seconds:.0} s"));
+            format!(
+                "Soft lockup: the kernel's watchdog timer found that {cpu} ran {whom}{span} without letting the scheduler in."
+            )
         }
         Kind::HardLockup => {
             let task = task.map_or(String::new(), |task| format!(" It ran {task}."));
-            format!("Hard lockup: the NMI watchdog found that {cpu} took no timer interrupts for 10 s or more.{task}")
+            format!(
+                "Hard lockup: the NMI watchdog found that {cpu} took no timer interrupts for 10 s or more.{task}"
+            )
         }
         Kind::RcuStallSelf | Kind::RcuStallOther => {
             let by = match trace.kind {
@@ -72,7 +88,9 @@ fn what(trace: &Trace) -> String {
             format!("RCU stall, told by {by}: {cpu} went through no quiescent state.{jiffies}{task}")
         }
         Kind::Hpetun => {
-            let span = trace.seconds.map_or(String::new(), |seconds| format!(" for {seconds:.1} s"));
+            let span = trace
+                .seconds
+                .map_or(String::new(), |seconds| format!(" for {seconds:.1} s"));
             format!("Stall of hpetun's thread {whom} on {cpu}{span}, told by hpetun's own watchdog.")
         }
         Kind::Dump => format!(
@@ -131,7 +149,12 @@ fn own(trace: &Trace) -> Vec<String> {
 fn samples(report: &crate::watchdog::report::StallReport) -> Option<String> {
     let (first, rest) = report.samples.split_first()?;
     let last = rest.last()?;
-    let words = || report.samples.iter().filter_map(|sample| sample.lock.map(|lock| lock.word));
+    let words = || {
+        report
+            .samples
+            .iter()
+            .filter_map(|sample| sample.lock.map(|lock| lock.word))
+    };
     let word = match (words().next(), words().any(|word| Some(word) != words().next())) {
         (None, _) => "no lock word",
         (Some(_), false) => "the lock word was the same in all",

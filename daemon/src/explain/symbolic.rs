@@ -210,7 +210,10 @@ impl State {
         match kind {
             OpKind::Register => {
                 let register = instruction.op_register(operand);
-                let is_high_byte = matches!(register, Register::AH | Register::BH | Register::CH | Register::DH);
+                let is_high_byte = matches!(
+                    register,
+                    Register::AH | Register::BH | Register::CH | Register::DH
+                );
                 match number(register) {
                     Some(number) if !is_high_byte => self.registers[number].clone().cut(register.size()),
                     _ => self.new_opaque(),
@@ -243,7 +246,9 @@ impl State {
                 let from = self.operand(line, instruction, 1);
                 self.write(to, from);
             }
-            Mnemonic::Shr if instruction.op1_kind() == OpKind::Immediate8 && instruction.immediate8() == 32 => {
+            Mnemonic::Shr
+                if instruction.op1_kind() == OpKind::Immediate8 && instruction.immediate8() == 32 =>
+            {
                 let result = self.operand(line, instruction, 0).upper();
                 self.result(to, result);
             }

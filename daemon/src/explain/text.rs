@@ -43,8 +43,16 @@ impl Display for Text<'_> {
 impl Text<'_> {
     fn report(&self, f: &mut Formatter<'_>, report: &Explanation, number: usize, of: usize) -> fmt::Result {
         let (first, last) = report.lines;
-        let count = if of > 1 { format!("Report {number} of {of}: ") } else { String::new() };
-        let title = format!("{count}{}  ({}, lines {first} to {last})", title(report), self.source);
+        let count = if of > 1 {
+            format!("Report {number} of {of}: ")
+        } else {
+            String::new()
+        };
+        let title = format!(
+            "{count}{}  ({}, lines {first} to {last})",
+            title(report),
+            self.source
+        );
         for line in wrap(&title, WIDTH) {
             writeln!(f, "{}", self.paint("1", &line))?;
         }
@@ -115,8 +123,18 @@ impl Text<'_> {
 
     fn code(&self, f: &mut Formatter<'_>, lines: &[CodeLine]) -> fmt::Result {
         // Beyond these, an instruction is too long to be lined up with.
-        let bytes = lines.iter().map(|line| line.bytes.len()).max().unwrap_or(0).min(26);
-        let text = lines.iter().map(|line| line.text.len()).max().unwrap_or(0).min(28);
+        let bytes = lines
+            .iter()
+            .map(|line| line.bytes.len())
+            .max()
+            .unwrap_or(0)
+            .min(26);
+        let text = lines
+            .iter()
+            .map(|line| line.text.len())
+            .max()
+            .unwrap_or(0)
+            .min(28);
         let in_loop = |index: usize| lines.get(index).is_some_and(|line| line.in_loop);
         for (index, line) in lines.iter().enumerate() {
             let before = index > 0 && in_loop(index - 1);
@@ -127,7 +145,12 @@ impl Text<'_> {
                 (true, true, false) => '└',
             };
             let arrow = if line.at_rip { "-->" } else { "   " };
-            let mut shown = format!("  {arrow} {bracket} {:<6} {:<bytes$}  {:<text$}", Offset(line.offset), line.bytes, line.text);
+            let mut shown = format!(
+                "  {arrow} {bracket} {:<6} {:<bytes$}  {:<text$}",
+                Offset(line.offset),
+                line.bytes,
+                line.text
+            );
             if let Some(note) = &line.note {
                 let _ = write!(shown, "  ; {note}");
             }
@@ -163,7 +186,10 @@ impl Text<'_> {
                 Standing::RuledOut => ("ruled out", "1;31"),
                 Standing::Open => ("not decided", "1"),
             };
-            let chosen = judgement.hypotheses.iter().filter(|judged| judged.standing == standing);
+            let chosen = judgement
+                .hypotheses
+                .iter()
+                .filter(|judged| judged.standing == standing);
             for judged in chosen {
                 let text = format!("{}: {}.", judged.summary, judged.evidence.trim_end_matches('.'));
                 for (index, line) in wrap(&text, WIDTH - INDENT).iter().enumerate() {

@@ -44,7 +44,7 @@ pub enum Kind {
     Dump,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Task {
     pub name: String,
     pub pid: Option<u32>,
@@ -78,7 +78,7 @@ pub struct Place {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_hex")]
     pub address: Option<u64>,
     pub symbol: Option<String>,
-    /// Into the symbol, and the length of that; both 0 without a symbol.
+    /// Into the symbol, and the length of that; both 0 without a symbol, and for one that is inlined.
     pub offset: u64,
     pub size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +94,7 @@ impl Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.symbol, self.address) {
+            (Some(symbol), _) if self.size == 0 => write!(f, "{symbol} (inlined)")?,
             (Some(symbol), _) => write!(f, "{symbol}+{:#x}/{:#x}", self.offset, self.size)?,
             (None, Some(address)) => write!(f, "{address:#x}")?,
             (None, None) => f.write_str("an unknown place")?,
@@ -132,7 +133,8 @@ pub struct Registers {
 
 /// In the order of their numbers.
 pub const GENERAL: [&str; 16] = [
-    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
+    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14",
+    "R15",
 ];
 
 impl Registers {
@@ -187,6 +189,8 @@ pub struct OwnFacts {
     pub clock: Option<String>,
     pub samples: Vec<String>,
     pub verdict: Option<String>,
+    /// `The report of 2019:`, without these words.
+    pub fits_2019: Option<String>,
     /// The lock word that the `Clock:` line shows.
     pub word: Option<u64>,
 }
@@ -205,7 +209,14 @@ mod tests {
     #[test]
     fn registers_go_by_every_name_that_kernels_use() {
         let mut registers = Registers::default();
-        for (name, value) in [("R08", 8), ("R8", 9), ("RSI", 6), ("R13", 13), ("EDI", 7), ("EFLAGS", 0x202)] {
+        for (name, value) in [
+            ("R08", 8),
+            ("R8", 9),
+            ("RSI", 6),
+            ("R13", 13),
+            ("EDI", 7),
+            ("EFLAGS", 0x202),
+        ] {
             assert!(registers.set(name, value), "{name}");
         }
         assert_eq!(registers.general(8), Some(9));

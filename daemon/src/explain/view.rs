@@ -69,7 +69,8 @@ fn reads_hpet(section: &Section, context: Context) -> bool {
         let name = name(place);
         name.contains("clockshim") && (name.contains("hpet") || name.contains("Hpet"))
     };
-    section.rip.as_ref().is_some_and(is_ours) || section.frames.iter().take(3).any(|frame| is_ours(&frame.place))
+    section.rip.as_ref().is_some_and(is_ours)
+        || section.frames.iter().take(3).any(|frame| is_ours(&frame.place))
 }
 
 fn routine<'a>(section: &'a Section, place: &'a Place) -> Result<Routine<'a>, String> {
@@ -130,7 +131,11 @@ impl Routine<'_> {
     fn value(&self) -> Option<u32> {
         let reading = self.reading.as_ref()?;
         // Before the first load, the old value is the only one.
-        if reading.first_pass { reading.old } else { reading.value.or(reading.old) }
+        if reading.first_pass {
+            reading.old
+        } else {
+            reading.value.or(reading.old)
+        }
     }
 
     fn lock(&self, view: &mut View) {
@@ -142,14 +147,14 @@ impl Routine<'_> {
             return;
         };
         view.lock = Some(LockWord {
-            word: reading
-                .word
-                .or(Some(u64::from(value) << 32 | u64::from(lock))),
+            word: reading.word.or(Some(u64::from(value) << 32 | u64::from(lock))),
             value,
             locked: lock != 0,
             old_value: reading.old,
             keeps_waiting: lock != 0 && reading.old.is_none_or(|old| old == value),
-            address: wait.pointer().and_then(|number| self.section.registers.general(number)),
+            address: wait
+                .pointer()
+                .and_then(|number| self.section.registers.general(number)),
             torn: wait.torn,
         });
     }
@@ -157,7 +162,8 @@ impl Routine<'_> {
     /// In the kernel's routine, but not in its wait.
     fn elsewhere(&self) -> Position {
         let code = &self.code;
-        let nearest = |what: fn(&Instruction) -> bool| (0..=code.at).rev().find(|line| what(code.instruction(*line)));
+        let nearest =
+            |what: fn(&Instruction) -> bool| (0..=code.at).rev().find(|line| what(code.instruction(*line)));
         let in_one_run = |from: usize| (from..code.at).all(|line| falls_through(code.instruction(line)));
         let lock = nearest(is_try_lock).filter(|line| *line < code.at && in_one_run(*line));
         let release = nearest(is_release).filter(|line| *line < code.at && in_one_run(*line));
@@ -178,16 +184,20 @@ impl Routine<'_> {
     fn is_plain(&self) -> bool {
         let lines = &self.code.lines;
         let first = lines.first().map_or(1, |line| line.offset);
-        let last = lines.last().map_or(0, |line| line.offset + line.bytes.len() as i64);
-        let returns = |line: &super::disassembly::Line| line.instruction.flow_control() == FlowControl::Return;
-        let whole = first == 0 && (last >= self.place.size as i64 || lines[self.code.at..].iter().any(returns));
+        let last = lines
+            .last()
+            .map_or(0, |line| line.offset + line.bytes.len() as i64);
+        let returns =
+            |line: &super::disassembly::Line| line.instruction.flow_control() == FlowControl::Return;
+        let whole =
+            first == 0 && (last >= self.place.size as i64 || lines[self.code.at..].iter().any(returns));
         whole && self.place.size <= 0x40 && !lines.iter().any(|line| is_try_lock(&line.instruction))
     }
 
     fn position_in_words(&self, position: Position) -> String {
         let at = &self.code.lines[self.code.at];
-        let after_pause = self.code.at > 0
-            && self.code.instruction(self.code.at - 1).mnemonic() == Mnemonic::Pause;
+        let after_pause =
+            self.code.at > 0 && self.code.instruction(self.code.at - 1).mnemonic() == Mnemonic::Pause;
         let behind = if after_pause { ", right after `pause`" } else { "" };
         let wait = self.wait.as_ref().filter(|_| position == Position::WaitLoop);
         let what = match wait {
@@ -211,9 +221,13 @@ impl Routine<'_> {
                 ),
                 None => "in the contended loop, which waits for another reader's value".to_owned(),
             },
-            Position::ReadsLocked => "at the read of the counter, with the lock held by this processor".to_owned(),
+            Position::ReadsLocked => {
+                "at the read of the counter, with the lock held by this processor".to_owned()
+            }
             Position::Reads => "at the read of the counter itself".to_owned(),
-            Position::ReadsPlain => "at the read of the counter, in a `read_hpet` that has no lock (before 4.9)".to_owned(),
+            Position::ReadsPlain => {
+                "at the read of the counter, in a `read_hpet` that has no lock (before 4.9)".to_owned()
+            }
             Position::Section => "between taking the lock and releasing it".to_owned(),
             Position::Released => {
                 "behind the release of the lock: this processor has just read the counter itself".to_owned()
@@ -240,7 +254,12 @@ impl Routine<'_> {
         lines
             .map(|(index, line)| CodeLine {
                 offset: line.offset,
-                bytes: line.bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "),
+                bytes: line
+                    .bytes
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<Vec<_>>()
+                    .join(" "),
                 text: line.text.clone(),
                 note: self.note(index, reads_hpet),
                 in_loop: (first..=last).contains(&line.offset),
@@ -255,7 +274,11 @@ impl Routine<'_> {
             return None;
         }
         if let Some(wait) = &self.wait {
-            let exits = if instruction.condition_code() == iced_x86::ConditionCode::e { "==" } else { "!=" };
+            let exits = if instruction.condition_code() == iced_x86::ConditionCode::e {
+                "=="
+            } else {
+                "!="
+            };
             let back = self.code.target(instruction).is_some_and(|to| to <= index);
             let leaves = if back { "stay if" } else { "leave if" };
             let note = match index {
@@ -274,7 +297,10 @@ impl Routine<'_> {
                 return Some(note.to_owned());
             }
         }
-        let restores = self.failed.as_ref().is_some_and(|failed| failed.restores.contains(&index));
+        let restores = self
+            .failed
+            .as_ref()
+            .is_some_and(|failed| failed.restores.contains(&index));
         let note = match instruction.mnemonic() {
             Mnemonic::Pause => "wait a little",
             _ if is_try_lock(instruction) => "try to take the lock",
@@ -294,7 +320,8 @@ fn falls_through(instruction: &Instruction) -> bool {
 }
 
 pub fn is_try_lock(instruction: &Instruction) -> bool {
-    let locks = matches!(instruction.mnemonic(), Mnemonic::Cmpxchg | Mnemonic::Bts) && instruction.has_lock_prefix();
+    let locks =
+        matches!(instruction.mnemonic(), Mnemonic::Cmpxchg | Mnemonic::Bts) && instruction.has_lock_prefix();
     locks || (instruction.mnemonic() == Mnemonic::Xchg && instruction.op0_kind() == OpKind::Memory)
 }
 

@@ -88,7 +88,9 @@ impl WaitLoop {
         let whole = |load: &Load| !around.closes && load.bytes == 8;
         let (word, lock_word) = match (&value, &lock) {
             (Some((_, word, _)), Some((_, lock_word))) => (word.clone(), lock_word.clone()),
-            (Some((_, load, _)), None) | (None, Some((_, load))) if whole(load) => (load.clone(), load.clone()),
+            (Some((_, load, _)), None) | (None, Some((_, load))) if whole(load) => {
+                (load.clone(), load.clone())
+            }
             _ => return None,
         };
         let lock_jump = lock.map(|(line, _)| line);
@@ -196,7 +198,11 @@ impl WaitLoop {
             return;
         };
         reading.old_in = Some(number);
-        reading.old = Some(if shifted { actual as u32 } else { (actual >> 32) as u32 });
+        reading.old = Some(if shifted {
+            actual as u32
+        } else {
+            (actual >> 32) as u32
+        });
         reading.old_lock = (!shifted).then_some(actual as u32);
     }
 
@@ -260,7 +266,10 @@ fn cut_off(code: &Disassembly, state: &State) -> Option<Condition> {
     possible.iter().find_map(|holds| {
         let mut state = state.clone();
         state.jumped(code.lines.len(), *holds);
-        state.conditions.pop().filter(|condition| stay(condition).is_some())
+        state
+            .conditions
+            .pop()
+            .filter(|condition| stay(condition).is_some())
     })
 }
 

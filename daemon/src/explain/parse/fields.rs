@@ -93,7 +93,10 @@ pub fn frame(line: &str) -> Option<Frame> {
     let mut rest = line;
     while let Some(inner) = rest.strip_prefix('<')
         && let Some((mark, after)) = inner.split_once('>')
-        && mark.trim_start_matches(['/', '#']).bytes().all(|b| b.is_ascii_uppercase())
+        && mark
+            .trim_start_matches(['/', '#'])
+            .bytes()
+            .all(|b| b.is_ascii_uppercase())
     {
         rest = after.trim_start();
     }
@@ -251,9 +254,7 @@ fn hex(text: &str) -> Option<u64> {
 }
 
 fn leading_hex(text: &str) -> Option<(u64, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_hexdigit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(text.len());
     Some((u64::from_str_radix(&text[..end], 16).ok()?, &text[end..]))
 }
 
@@ -305,15 +306,27 @@ mod tests {
         for (line, doubtful) in [
             ("wg_packet_tx_worker+0x183/0x220 [wireguard]", false),
             ("? wg_packet_tx_worker+0x183/0x220 [wireguard]", true),
-            ("[<ffffffffa0123456>] ? wg_packet_tx_worker+0x183/0x220 [wireguard]", true),
-            ("<IRQ>  [<ffffffffa0123456>] wg_packet_tx_worker+0x183/0x220 [wireguard]", false),
+            (
+                "[<ffffffffa0123456>] ? wg_packet_tx_worker+0x183/0x220 [wireguard]",
+                true,
+            ),
+            (
+                "<IRQ>  [<ffffffffa0123456>] wg_packet_tx_worker+0x183/0x220 [wireguard]",
+                false,
+            ),
         ] {
             let frame = frame(line).unwrap();
             assert_eq!(frame.doubtful, doubtful, "{line}");
             assert_eq!(frame.place.symbol.as_deref(), Some("wg_packet_tx_worker"));
             assert_eq!(frame.place.module.as_deref(), Some("wireguard"));
         }
-        for line in ["<TASK>", "Call Trace:", "It hung in read_hpet+0x67/0xc0", "+0x1/0x2", ""] {
+        for line in [
+            "<TASK>",
+            "Call Trace:",
+            "It hung in read_hpet+0x67/0xc0",
+            "+0x1/0x2",
+            "",
+        ] {
             assert_eq!(frame(line), None, "{line}");
         }
     }
@@ -334,7 +347,11 @@ mod tests {
         assert_eq!(registers_.orig_rax, Some(0xffff_ffff_ffff_ff13));
         assert_eq!(registers_.general(1), Some(0x18a4_c89e_0000_0001));
         assert_eq!(registers_.general(3), None);
-        assert!(!registers("FS: 0000000000000000(0000) knlGS:0", &mut pending, &mut registers_));
+        assert!(!registers(
+            "FS: 0000000000000000(0000) knlGS:0",
+            &mut pending,
+            &mut registers_
+        ));
     }
 
     #[test]
@@ -346,7 +363,10 @@ mod tests {
         for other in ["RSP: 0018", "", "Bad RIP value.", "123 45", "zz"] {
             assert!(!code(other, &mut bytes, &mut at), "{other}");
         }
-        assert_eq!(bytes.bytes, [0xc0, 0x75, 0x11, 0xf3, 0x90, 0x49, 0x8b, 0x08, 0x48]);
+        assert_eq!(
+            bytes.bytes,
+            [0xc0, 0x75, 0x11, 0xf3, 0x90, 0x49, 0x8b, 0x08, 0x48]
+        );
         assert_eq!(at, Some(5));
     }
 
@@ -385,7 +405,10 @@ mod tests {
             let mut section = Section::default();
             assert!(cpu_line(line, &mut section), "{line}");
             let task = section.task.unwrap();
-            assert_eq!((section.cpu, task.name.as_str(), task.pid), (Some(1), name, Some(pid)));
+            assert_eq!(
+                (section.cpu, task.name.as_str(), task.pid),
+                (Some(1), name, Some(pid))
+            );
             assert_eq!(section.kernel.as_deref(), Some(kernel));
             assert_eq!(section.tainted.as_deref(), tainted);
         }

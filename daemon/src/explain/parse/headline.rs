@@ -22,7 +22,7 @@ fn soft(line: &str) -> Option<Headline> {
     Some(Headline {
         kind: Kind::SoftLockup,
         cpu: after(rest, "CPU#"),
-        seconds: after(rest, "stuck for ").map(f64::from),
+        seconds: rest.split_once("stuck for ").and_then(|(_, span)| seconds(span)),
         task: task(rest),
     })
 }
@@ -92,9 +92,9 @@ pub fn task(text: &str) -> Option<Task> {
 
 /// `[kworker/1:3:7927]` or `85s! [kworker/1:3:7927]`, the end of a headline that was wrapped.
 pub fn rest(line: &str) -> Option<(Option<f64>, Task)> {
-    let seconds = leading_number(line).filter(|_| line.contains("s! ["));
+    let seconds = seconds(line).filter(|_| line.contains("! ["));
     let begins = seconds.is_some() || line.starts_with('[');
-    Some((seconds.map(f64::from), task(line).filter(|_| begins)?))
+    Some((seconds, task(line).filter(|_| begins)?))
 }
 
 /// Whether `line` begins a report of another kind, whose registers are not ours to explain.
@@ -117,14 +117,24 @@ pub fn is_foreign(line: &str) -> bool {
     BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))
 }
 
+/// `23s`, and hpetun's `2.3s` and `104ms`.
+fn seconds(text: &str) -> Option<f64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(end);
+    let number: f64 = number.parse().ok()?;
+    match unit.trim_start() {
+        unit if unit.starts_with("ms") => Some(number / 1e3),
+        unit if unit.starts_with('s') => Some(number),
+        _ => None,
+    }
+}
+
 fn after(text: &str, words: &str) -> Option<u32> {
     leading_number(text.split_once(words)?.1)
 }
 
 fn leading_number(text: &str) -> Option<u32> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text[..end].parse().ok()
 }
 
@@ -154,7 +164,20 @@ mod tests {
             let line = format!("{prefix}BUG: soft lockup - CPU#1 stuck for 23s! [kworker/1:3:7927]");
             check(&line, SoftLockup, Some(1), Some(23.0), worker);
         }
-        check("BUG: soft lockup detected on CPU#0!", SoftLockup, Some(0), None, None);
+        check(
+            "watchdog: BUG: soft lockup - CPU#? stuck for 104ms! [wg-tx/0:7927]",
+            SoftLockup,
+            None,
+            Some(0.104),
+            Some(("wg-tx/0", 7927)),
+        );
+        check(
+            "BUG: soft lockup detected on CPU#0!",
+            SoftLockup,
+            Some(0),
+            None,
+            None,
+        );
         check(
             "watchdog: BUG: soft lockup - CPU#12 stuck for 2471s! [CPU 0/KVM:31664]",
             SoftLockup,
@@ -171,7 +194,13 @@ mod tests {
         ] {
             check(line, HardLockup, Some(3), None, None);
         }
-        check("rcu: INFO: rcu_sched self-detected stall on CPU", RcuStallSelf, None, None, None);
+        check(
+            "rcu: INFO: rcu_sched self-detected stall on CPU",
+            RcuStallSelf,
+            None,
+            None,
+            None,
+        );
         check(
             "INFO: rcu_preempt self-detected stall on CPU { 1}  (t=65000 jiffies g=1 c=0 q=7)",
             RcuStallSelf,
@@ -186,7 +215,13 @@ mod tests {
             None,
             None,
         );
-        check("rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", RcuStallOther, None, None, None);
+        check(
+            "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            RcuStallOther,
+            None,
+            None,
+            None,
+        );
         check(
             "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 2-... } 5252 jiffies s: 61",
             RcuStallOther,
@@ -206,10 +241,16 @@ mod tests {
         ] {
             assert_eq!(parse(line), None, "{line}");
         }
-        assert_eq!(rcu_cpu("rcu: \t1-....: (20999 ticks this GP) idle=7c6/1/0x4"), Some(1));
+        assert_eq!(
+            rcu_cpu("rcu: \t1-....: (20999 ticks this GP) idle=7c6/1/0x4"),
+            Some(1)
+        );
         assert_eq!(rcu_cpu("1-...: (1 GPs behind) idle=7c6"), Some(1));
         assert_eq!(rcu_cpu("Code: 1"), None);
         assert_eq!(rcu_jiffies("(t=21002 jiffies g=2909 q=4)"), Some(21002));
-        assert_eq!(rcu_jiffies("(detected by 2, t=663225 jiffies, g=890229, q=72)"), Some(663_225));
+        assert_eq!(
+            rcu_jiffies("(detected by 2, t=663225 jiffies, g=890229, q=72)"),
+            Some(663_225)
+        );
     }
 }

@@ -38,7 +38,8 @@ fn bracketed(text: &str) -> Option<&str> {
         .strip_prefix(['C', 'T'])
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
     let date = inside.len() >= 19 && inside.matches(':').count() == 2 && inside.contains(' ');
-    (inside.parse::<f64>().is_ok_and(f64::is_finite) && inside.contains('.') || caller || date).then_some(rest)
+    (inside.parse::<f64>().is_ok_and(f64::is_finite) && inside.contains('.') || caller || date)
+        .then_some(rest)
 }
 
 /// `<4>`, of the kernel's log.
@@ -58,7 +59,8 @@ const MONTHS: [&str; 12] = [
 fn time_of_day(text: &str) -> Option<&str> {
     let (first, rest) = text.split_once(' ')?;
     let bytes = first.as_bytes();
-    if bytes.len() >= 10 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[..4].iter().all(u8::is_ascii_digit) {
+    if bytes.len() >= 10 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[..4].iter().all(u8::is_ascii_digit)
+    {
         return Some(match bytes.len() {
             10 => clock_time(rest)?,
             _ => rest,
@@ -77,7 +79,9 @@ fn clock_time(text: &str) -> Option<&str> {
     let (time, rest) = text.split_once(' ')?;
     let is_time = time.matches(':').count() == 2
         && time.len() >= 8
-        && time.bytes().all(|b| b.is_ascii_digit() || matches!(b, b':' | b'.' | b',' | b'+' | b'-'));
+        && time
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b':' | b'.' | b',' | b'+' | b'-'));
     is_time.then_some(rest)
 }
 
@@ -97,7 +101,9 @@ fn sender(text: &str) -> Option<&str> {
     }
     // A host name comes only before the sender.
     let (second, rest) = rest.trim_start().split_once(' ')?;
-    let is_host = first.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    let is_host = first
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     if !is_host {
         return None;
     }
@@ -112,7 +118,11 @@ fn sender(text: &str) -> Option<&str> {
 fn level(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix("kern ") {
         let (level, rest) = rest.trim_start().strip_prefix(':')?.split_once(':')?;
-        return level.trim().bytes().all(|b| b.is_ascii_lowercase()).then_some(rest);
+        return level
+            .trim()
+            .bytes()
+            .all(|b| b.is_ascii_lowercase())
+            .then_some(rest);
     }
     let (first, rest) = text.split_once(' ')?;
     let rest = rest.trim_start();

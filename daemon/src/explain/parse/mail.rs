@@ -2,7 +2,11 @@
 
 /// Whether `input` says that it is so encoded, or looks it.
 pub fn is_quoted_printable(input: &[u8]) -> bool {
-    let has = |words: &[u8]| input.windows(words.len()).any(|window| window.eq_ignore_ascii_case(words));
+    let has = |words: &[u8]| {
+        input
+            .windows(words.len())
+            .any(|window| window.eq_ignore_ascii_case(words))
+    };
     has(b"Content-Transfer-Encoding: quoted-printable") || (has(b"=3D") && has(b"=\n"))
 }
 
@@ -21,7 +25,9 @@ impl Line {
         let mut rest = part;
         while let Some(at) = rest.iter().position(|byte| *byte == b'=') {
             self.0.extend_from_slice(&rest[..at]);
-            let code = rest.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+            let code = rest
+                .get(at + 1..at + 3)
+                .and_then(|digits| std::str::from_utf8(digits).ok());
             match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
                 Some(byte) => {
                     self.0.push(byte);
@@ -52,7 +58,9 @@ mod tests {
 
     #[test]
     fn only_mail_is_taken_for_it() {
-        assert!(is_quoted_printable(b"content-transfer-encoding: quoted-printable\n\nx"));
+        assert!(is_quoted_printable(
+            b"content-transfer-encoding: quoted-printable\n\nx"
+        ));
         assert!(is_quoted_printable(b"idle=3D75a\nRCX: 0=\n0"));
         assert!(!is_quoted_printable(b"idle=75a\nRCX: 0 =\n0"));
         assert!(!is_quoted_printable(b""));

@@ -97,7 +97,8 @@ impl Open {
     }
 
     fn has_body(&self) -> bool {
-        let has = |section: &Section| section.rip.is_some() || section.task.is_some() || !section.frames.is_empty();
+        let has =
+            |section: &Section| section.rip.is_some() || section.task.is_some() || !section.frames.is_empty();
         self.trace.sections.iter().any(has)
     }
 
@@ -133,7 +134,9 @@ impl Parser {
                     self.keep(trace);
                 }
                 Ok(None) => {}
-                Err(error) => self.problem(format!("line {number}: a stall event that cannot be read: {error}")),
+                Err(error) => self.problem(format!(
+                    "line {number}: a stall event that cannot be read: {error}"
+                )),
             }
         } else if let Some(headline) = headline::parse(line) {
             self.headline(number, line, headline);
@@ -252,9 +255,24 @@ impl Parser {
     /// Subjects and sentences that quote the headline of a report that is here as well.
     fn drop_echoes(&mut self) {
         let is_bare = |trace: &Trace| trace.sections.is_empty() && trace.own.is_none();
-        let key = |trace: &Trace| (trace.kind as u8, trace.cpu, trace.seconds.map(f64::to_bits), trace.task.clone());
-        let whole: HashSet<_> = self.parsed.traces.iter().filter(|trace| !is_bare(trace)).map(key).collect();
-        self.parsed.traces.retain(|trace| !is_bare(trace) || !whole.contains(&key(trace)));
+        let key = |trace: &Trace| {
+            (
+                trace.kind as u8,
+                trace.cpu,
+                trace.seconds.map(f64::to_bits),
+                trace.task.clone(),
+            )
+        };
+        let whole: HashSet<_> = self
+            .parsed
+            .traces
+            .iter()
+            .filter(|trace| !is_bare(trace))
+            .map(key)
+            .collect();
+        self.parsed
+            .traces
+            .retain(|trace| !is_bare(trace) || !whole.contains(&key(trace)));
     }
 
     fn problem(&mut self, text: String) {
@@ -329,7 +347,10 @@ impl Open {
             if self.in_code && !fields::code(rest.trim(), &mut self.code, &mut self.code_at) {
                 self.in_code = false;
             }
-        } else if line.starts_with("Call Trace:") || line.starts_with("Call trace:") || line.starts_with("Backtrace:") {
+        } else if line.starts_with("Call Trace:")
+            || line.starts_with("Call trace:")
+            || line.starts_with("Backtrace:")
+        {
             self.past_frames = !self.section().frames.is_empty() && self.section().rip.is_some();
         } else if let Some(frame) = fields::frame(line) {
             let past = self.past_frames;

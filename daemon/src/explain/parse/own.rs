@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Open, fields};
+use super::{MOST_FRAMES, Open, fields};
 use crate::explain::trace::{CodeBytes, Frame, Kind, OwnFacts, Place, Registers, Section, Task, Trace};
 use crate::watchdog::report::{self, StallReport};
 
@@ -24,9 +24,29 @@ pub fn line(line: &str, open: &mut Open) -> bool {
         }
     } else if let Some(rest) = line.strip_prefix("Verdict:") {
         open.own().verdict = Some(rest.trim().to_owned());
-        // What follows is of other threads.
-        open.next_section(Section::default());
-        open.past_registers = false;
+    } else if let Some(rest) = line.strip_prefix("The report of 2019:") {
+        open.own().fits_2019 = Some(rest.trim().to_owned());
+    } else if open.trace.own.is_some()
+        && let Some((role, rest)) = line.split_once(": ")
+        && matches!(role, "Holder" | "Thread")
+    {
+        open.next_section(Section {
+            task: thread(rest),
+            ..Section::default()
+        });
+    } else if open.trace.own.is_some() && line.ends_with("Call Trace:") {
+        if !open.section().frames.is_empty() {
+            open.next_section(Section::default());
+        }
+    } else if open.trace.own.is_some()
+        && let Some(place) = unnamed(line)
+    {
+        if open.section().frames.len() < MOST_FRAMES {
+            open.section().frames.push(Frame {
+                place,
+                doubtful: false,
+            });
+        }
     } else if line.starts_with("CPU:") && line.contains(" TID:") {
         open.own();
         return false;
@@ -34,6 +54,33 @@ pub fn line(line: &str, open: &mut Open) -> bool {
         return false;
     }
     true
+}
+
+/// `wg-rx/0:7928  blocked ...`
+fn thread(text: &str) -> Option<Task> {
+    let (name, pid) = text.split_whitespace().next()?.rsplit_once(':')?;
+    Some(Task {
+        name: name.to_owned(),
+        pid: Some(pid.parse().ok()?),
+    })
+}
+
+/// A frame that has no offset: `name (inlined) FILE:LINE`, or `0x7f0e1cf78aff [libc.so.6]`.
+fn unnamed(line: &str) -> Option<Place> {
+    if let Some((name, _)) = line.split_once(" (inlined)") {
+        return Some(Place {
+            symbol: Some(name.to_owned()).filter(|name| !name.is_empty() && name.len() < 1000),
+            ..Place::default()
+        });
+    }
+    let mut words = line.split_whitespace();
+    let address = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    let module = words.next().map(|word| word.trim_matches(['[', ']']).to_owned());
+    Some(Place {
+        address: Some(address),
+        module,
+        ..Place::default()
+    })
 }
 
 #[derive(Deserialize)]
@@ -87,7 +134,9 @@ fn trace(message: String, report: StallReport) -> Trace {
             task: Some(task.clone()),
             kernel: Some(report.kernel.clone()).filter(|kernel| !kernel.is_empty()),
             workqueue: Some(format!("{} {}", workqueue(&report), report.function)),
-            rip: sample.registers.map(|registers| rip(&registers, &sample.call_trace)),
+            rip: sample
+                .registers
+                .map(|registers| rip(&registers, &sample.call_trace)),
             code: at.take().map(|at| CodeBytes { at, ..code }),
             registers: sample.registers.as_ref().map(registers).unwrap_or_default(),
             frames: sample.call_trace.iter().map(frame).collect(),
@@ -99,7 +148,9 @@ fn trace(message: String, report: StallReport) -> Trace {
             name: thread.name.clone(),
             pid: Some(thread.tid),
         }),
-        rip: thread.registers.map(|registers| rip(&registers, &thread.call_trace)),
+        rip: thread
+            .registers
+            .map(|registers| rip(&registers, &thread.call_trace)),
         registers: thread.registers.as_ref().map(registers).unwrap_or_default(),
         frames: thread.call_trace.iter().map(frame).collect(),
         ..Section::default()
@@ -124,7 +175,10 @@ fn trace(message: String, report: StallReport) -> Trace {
 
 /// `wg-tx-wg0`: the threads of one kind of one interface.
 fn workqueue(report: &StallReport) -> String {
-    let kind = report.worker.split_once('/').map_or(&*report.worker, |(kind, _)| kind);
+    let kind = report
+        .worker
+        .split_once('/')
+        .map_or(&*report.worker, |(kind, _)| kind);
     format!("{kind}-{}", report.interface)
 }
 
@@ -135,7 +189,8 @@ fn code(text: Option<&str>) -> (CodeBytes, Option<usize>) {
 }
 
 fn rip(registers: &report::Registers, frames: &[report::Frame]) -> Place {
-    let top = frames.first().map(|top| frame(top).place).unwrap_or_default();
+    let top = frames.iter().find(|frame| !frame.inlined);
+    let top = top.map(|top| frame(top).place).unwrap_or_default();
     Place {
         segment: Some(registers.cs).filter(|cs| *cs != 0),
         address: Some(registers.rip),
@@ -149,8 +204,9 @@ fn frame(frame: &report::Frame) -> Frame {
             segment: None,
             address: Some(frame.address),
             symbol: frame.symbol.clone(),
-            offset: frame.offset,
-            size: frame.size,
+            // Those of an inlined function are of the one that it is in.
+            offset: if frame.inlined { 0 } else { frame.offset },
+            size: if frame.inlined { 0 } else { frame.size },
             module: frame.module.clone(),
         },
         doubtful: false,

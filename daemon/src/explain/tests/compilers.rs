@@ -35,14 +35,35 @@ fn holds(reader: &Reader, world: World, machine: &Machine<'_>, report: &Explanat
     let view = &report.views[0];
     let text = || format!("{}\n{}\n{view:#?}", reader.name, machine.report());
     assert_eq!(view.position, Position::WaitLoop, "{}", text());
-    let lock = view.lock.as_ref().unwrap_or_else(|| panic!("no word: {}", text()));
-    assert_eq!(lock.word, Some(u64::from(world.value) << 32 | u64::from(world.lock)), "{}", text());
-    assert_eq!((lock.value, lock.locked, lock.keeps_waiting), (world.value, true, true), "{}", text());
+    let lock = view
+        .lock
+        .as_ref()
+        .unwrap_or_else(|| panic!("no word: {}", text()));
+    assert_eq!(
+        lock.word,
+        Some(u64::from(world.value) << 32 | u64::from(world.lock)),
+        "{}",
+        text()
+    );
+    assert_eq!(
+        (lock.value, lock.locked, lock.keeps_waiting),
+        (world.value, true, true),
+        "{}",
+        text()
+    );
     // The comparison may be beyond the code bytes.
     assert!(lock.old_value.is_none_or(|old| old == world.value), "{}", text());
     assert_eq!(view.interrupts, Some(world.interrupts));
-    let truth = if world.held_at_entry { HeldAtEntry::Yes } else { HeldAtEntry::No };
-    assert!([truth, HeldAtEntry::Unknown].contains(&view.held_at_entry), "{}", text());
+    let truth = if world.held_at_entry {
+        HeldAtEntry::Yes
+    } else {
+        HeldAtEntry::No
+    };
+    assert!(
+        [truth, HeldAtEntry::Unknown].contains(&view.held_at_entry),
+        "{}",
+        text()
+    );
     view.held_at_entry
 }
 
@@ -50,7 +71,10 @@ fn holds(reader: &Reader, world: World, machine: &Machine<'_>, report: &Explanat
 fn every_compiler_at_every_instruction() {
     for reader in readers() {
         for held_at_entry in [true, false] {
-            let world = World { held_at_entry, ..WORLD };
+            let world = World {
+                held_at_entry,
+                ..WORLD
+            };
             stops(&reader, world, &mut |machine, report| {
                 holds(&reader, world, machine, report);
                 let judgement = report.judgement.as_ref().unwrap();
@@ -65,7 +89,10 @@ fn the_entry_is_told_where_a_register_is_left_over() {
     for reader in readers() {
         let told = reader.name.contains("paravirt") || reader.name.contains("xor");
         for held_at_entry in [true, false] {
-            let world = World { held_at_entry, ..WORLD };
+            let world = World {
+                held_at_entry,
+                ..WORLD
+            };
             let mut known = 0;
             let stops = stops(&reader, world, &mut |machine, report| {
                 let entry = holds(&reader, world, machine, report);
@@ -85,7 +112,13 @@ fn before_the_first_load_no_word_is_claimed() {
             if machine.looks == 1 && machine.instruction().mnemonic() == iced_x86::Mnemonic::Pause {
                 let report = only(&machine.report());
                 assert_eq!(report.views[0].position, Position::WaitLoop, "{}", reader.name);
-                assert_eq!(report.views[0].lock, None, "{}\n{}", reader.name, machine.report());
+                assert_eq!(
+                    report.views[0].lock,
+                    None,
+                    "{}\n{}",
+                    reader.name,
+                    machine.report()
+                );
                 break;
             }
             machine.step();
@@ -96,11 +129,23 @@ fn before_the_first_load_no_word_is_claimed() {
 #[test]
 fn outside_of_the_wait_is_not_in_it() {
     for reader in readers() {
-        let mut machine = Machine::new(&reader, World { held_at_entry: false, ..WORLD });
+        let mut machine = Machine::new(
+            &reader,
+            World {
+                held_at_entry: false,
+                ..WORLD
+            },
+        );
         // The first look, and the try.
         while machine.looks == 0 || machine.instruction().mnemonic() != iced_x86::Mnemonic::Cmpxchg {
             let report = only(&machine.report());
-            assert_ne!(report.views[0].position, Position::WaitLoop, "{}\n{}", reader.name, machine.report());
+            assert_ne!(
+                report.views[0].position,
+                Position::WaitLoop,
+                "{}\n{}",
+                reader.name,
+                machine.report()
+            );
             assert_eq!(report.views[0].lock, None);
             machine.step();
         }

@@ -47,7 +47,9 @@ fn prefixes_and_quotes() {
         same(&prefixed(prefix));
     }
     same(&SEED.replace('\n', "\r\n"));
-    same(&format!("Hey Thomas,\n\nthe CPU was hung in read_hpet.\n\n{SEED}\nIt looks like RIP is spinning.\n"));
+    same(&format!(
+        "Hey Thomas,\n\nthe CPU was hung in read_hpet.\n\n{SEED}\nIt looks like RIP is spinning.\n"
+    ));
     same(&SEED.replace("Call Trace:\n", "Call Trace:\n <TASK>\n"));
 }
 
@@ -62,8 +64,14 @@ fn the_headline_may_come_first() {
 
 #[test]
 fn lines_may_be_wrapped_anywhere() {
-    same(&SEED.replace("RCX: 18a4", "RCX:\n18a4").replace("ORIG_RAX: ", "ORIG_RAX:\n"));
-    let one_line = SEED.replace(" 48\n89 cf", " 48 89 cf").replace("8b\n08 48", "8b 08 48");
+    same(
+        &SEED
+            .replace("RCX: 18a4", "RCX:\n18a4")
+            .replace("ORIG_RAX: ", "ORIG_RAX:\n"),
+    );
+    let one_line = SEED
+        .replace(" 48\n89 cf", " 48 89 cf")
+        .replace("8b\n08 48", "8b 08 48");
     assert_ne!(one_line, SEED);
     same(&one_line);
     same(&SEED.replace("<49> 8b\n", "\n<49> 8b\n"));
@@ -71,11 +79,18 @@ fn lines_may_be_wrapped_anywhere() {
 
 #[test]
 fn mail_as_it_is_stored() {
-    let encoded = SEED.replace("R12: ffffffff", "R12: ffff=\nffff").replace("Call Trace:", "idle=3D1\nCall Trace:");
-    same(&format!("Content-Transfer-Encoding: quoted-printable\r\n\r\n{}", encoded.replace('\n', "\r\n")));
+    let encoded = SEED
+        .replace("R12: ffffffff", "R12: ffff=\nffff")
+        .replace("Call Trace:", "idle=3D1\nCall Trace:");
+    same(&format!(
+        "Content-Transfer-Encoding: quoted-printable\r\n\r\n{}",
+        encoded.replace('\n', "\r\n")
+    ));
     same(&encoded);
     let last = SEED.lines().last().unwrap();
-    same(&format!("Subject: Re: {last}\n\nOn Friday it said {last} and stood still.\n\n{SEED}"));
+    same(&format!(
+        "Subject: Re: {last}\n\nOn Friday it said {last} and stood still.\n\n{SEED}"
+    ));
 }
 
 #[test]
@@ -105,7 +120,10 @@ fn threads_that_help_rcu_are_not_the_stalled_one() {
 
 #[test]
 fn several_reports_and_what_is_between() {
-    let other = SEED.replace("CPU: 1", "CPU: 3").replace("CPU#1", "CPU#3").replace("18a4c89e", "18a4c8aa");
+    let other = SEED
+        .replace("CPU: 1", "CPU: 3")
+        .replace("CPU#1", "CPU#3")
+        .replace("18a4c89e", "18a4c8aa");
     let oops = "------------[ cut here ]------------\nWARNING: CPU: 2 PID: 1 at kernel/x.c:1 f+0x1/0x2\n\
                 CPU: 2 PID: 1 Comm: x Not tainted 5.1.0\nRIP: 0010:f+0x1/0x2\nRAX: 0000000000000001\n---[ end trace 1 ]---\n";
     let found = all(&format!("{SEED}{oops}some other line\n{other}"));
@@ -135,8 +153,13 @@ fn other_processors_are_shown_after_the_stuck_one() {
     assert_eq!(found.views[1].cpu, Some(2));
     assert_eq!(found.views[1].interrupts, Some(false));
     // RCU has the one that prints first.
-    let stall = "rcu: INFO: rcu_sched detected stalls on CPUs/tasks:\nrcu: \t1-....: (0 ticks this GP) idle=7c6\n";
-    let found = only(&format!("{stall}{}NMI backtrace for cpu 1\n{}", other, SEED.replace(last, "")));
+    let stall =
+        "rcu: INFO: rcu_sched detected stalls on CPUs/tasks:\nrcu: \t1-....: (0 ticks this GP) idle=7c6\n";
+    let found = only(&format!(
+        "{stall}{}NMI backtrace for cpu 1\n{}",
+        other,
+        SEED.replace(last, "")
+    ));
     let cpus: Vec<_> = found.views.iter().map(|view| view.cpu).collect();
     assert_eq!(cpus, [Some(1), Some(2)]);
 }
@@ -152,10 +175,20 @@ fn the_registers_of_the_system_call_are_not_those_of_the_lockup() {
 
 #[test]
 fn no_report_says_what_was_looked_for() {
-    for text in ["", "hello", "{}", "Oops: 0000 [#1]\nRIP: 0010:f+0x1/0x2\nRAX: 0000000000000001\n"] {
-        let error = explain(text.as_bytes(), Frequency::default()).unwrap_err().to_string();
+    for text in [
+        "",
+        "hello",
+        "{}",
+        "Oops: 0000 [#1]\nRIP: 0010:f+0x1/0x2\nRAX: 0000000000000001\n",
+    ] {
+        let error = explain(text.as_bytes(), Frequency::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("no lockup report in it; looked for"), "{error}");
-        assert!(error.contains("hard LOCKUP") && error.contains("rcu_") && error.contains("JSON"), "{error}");
+        assert!(
+            error.contains("hard LOCKUP") && error.contains("rcu_") && error.contains("JSON"),
+            "{error}"
+        );
     }
     let long = vec![b'\n'; MOST_INPUT + 1];
     let error = explain(&long, Frequency::default()).unwrap_err();

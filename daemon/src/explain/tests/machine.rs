@@ -121,7 +121,10 @@ impl<'a> Machine<'a> {
                 self.set_flags(value, bits, false);
             }
             Mnemonic::Cmp => {
-                let (left, right) = (self.read(&instruction, 0) & mask, self.read(&instruction, 1) & mask);
+                let (left, right) = (
+                    self.read(&instruction, 0) & mask,
+                    self.read(&instruction, 1) & mask,
+                );
                 self.set_flags(left.wrapping_sub(right) & mask, bits, left < right);
             }
             Mnemonic::Bt => {
@@ -242,7 +245,11 @@ impl<'a> Machine<'a> {
             self.reader.bytes.len(),
             self.flags
         );
-        for (name, value) in GENERAL.iter().zip(self.registers).filter(|(name, _)| **name != "RSP") {
+        for (name, value) in GENERAL
+            .iter()
+            .zip(self.registers)
+            .filter(|(name, _)| **name != "RSP")
+        {
             let _ = writeln!(text, "{name}: {value:016x}");
         }
         text + "Call Trace:\n ktime_get+0x3e/0xa0\n"

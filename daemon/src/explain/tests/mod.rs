@@ -22,7 +22,8 @@ fn only(text: &str) -> Explanation {
 
 #[track_caller]
 fn all(text: &str) -> Vec<Explanation> {
-    let explained = explain(text.as_bytes(), Frequency::default()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let explained =
+        explain(text.as_bytes(), Frequency::default()).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(explained.problems, Vec::<String>::new());
     explained.reports
 }

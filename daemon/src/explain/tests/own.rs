@@ -6,7 +6,9 @@ use super::super::explanation::{Position, Standing};
 use super::machine::readers;
 use super::*;
 use crate::watchdog::hypothesis::{Fit, Hypothesis, Verdict};
-use crate::watchdog::report::{Class, ClockFacts, Figures, Frame, Registers, Sample, StallReport, ThreadFacts};
+use crate::watchdog::report::{
+    Class, ClockFacts, Figures, Frame, Registers, Sample, StallReport, ThreadFacts,
+};
 
 const WORD: u64 = 0x18a4_c89e_0000_0001;
 
@@ -35,6 +37,7 @@ fn report() -> StallReport {
         owner: 7928,
         acquisitions: 12,
         bail_outs: 0,
+        torn_pairs: 0,
         contended: Contended::Faithful,
     };
     let top = Frame {
@@ -131,7 +134,10 @@ fn check(report: &Explanation) {
     assert_eq!(view.interrupts, None, "user mode says nothing of them");
     let judgement = report.judgement.as_ref().unwrap();
     assert_eq!(judgement.with(Standing::Stays), [Hypothesis::H2]);
-    assert_eq!(judgement.with(Standing::RuledOut), [Hypothesis::H1, Hypothesis::H4]);
+    assert_eq!(
+        judgement.with(Standing::RuledOut),
+        [Hypothesis::H1, Hypothesis::H4]
+    );
 }
 
 #[test]
@@ -142,8 +148,20 @@ fn a_line_of_a_json_log() {
     assert_eq!(found.lines, (2, 2));
     let lock = found.views[0].lock.as_ref().unwrap();
     assert_eq!(lock.word, Some(WORD));
-    assert!(found.summary.iter().any(|text| text.starts_with("Class: spinning (99% user")), "{:?}", found.summary);
-    assert!(found.summary.iter().any(|text| text.contains("2 samples within 5.2 ms: the lock word was the same in all")));
+    assert!(
+        found
+            .summary
+            .iter()
+            .any(|text| text.starts_with("Class: spinning (99% user")),
+        "{:?}",
+        found.summary
+    );
+    assert!(
+        found
+            .summary
+            .iter()
+            .any(|text| text.contains("2 samples within 5.2 ms: the lock word was the same in all"))
+    );
     assert!(found.judgement.unwrap().notes[0].contains("fits the 2019 report"));
     // The holder.
     assert_eq!(found.views[1].task.as_ref().unwrap().pid, Some(7928));
@@ -158,48 +176,93 @@ fn a_document_that_is_laid_out_and_a_bare_report() {
 #[test]
 fn an_event_that_lacks_something_is_named() {
     let broken = r#"{"event":"stall","report":{"worker":"wg-tx/0"}}"#;
-    let error = explain(broken.as_bytes(), Frequency::default()).unwrap_err().to_string();
-    assert!(error.contains("line 1: a stall event that cannot be read: missing field"), "{error}");
+    let error = explain(broken.as_bytes(), Frequency::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("line 1: a stall event that cannot be read: missing field"),
+        "{error}"
+    );
 }
 
+/// As the watchdog writes it, and as the first sketch of it had it.
 #[test]
 fn the_text_log() {
-    let report = report();
-    let code = report.samples[0].code.clone().unwrap();
+    let code = report().samples[0].code.clone().unwrap();
     let lines = [
         "watchdog: BUG: soft lockup - CPU#1 stuck for 23s! [wg-tx/0:7927]",
         "CPU: 1 PID: 7901 TID: 7927 Comm: wg-tx/0  hpetun 0.1.0  Linux 6.18.44",
         "Workqueue: wg-tx-wg0 hpetun::tx_worker::run",
-        "Class: spinning (99% user, 0 yields, 0 packets in 23.0 s)",
+        "Class: spinning (99% user, 0% system, 0% waiting for a CPU, 0 yields, 0 packets in 23.0 s; at stamp, state R)",
         "RIP: 0033:clockshim::hpet::lock::wait_contended+0x22/0x91",
         &format!("Code: {code}"),
-        "RSP: 002b:00007ffec6c98cf0  EFLAGS: 00000202",
+        "RSP: 002b:00007ffec6c98cf0 EFLAGS: 00000202",
         "RAX: 0000000018a4c89e RBX: n/a RCX: 0000000018a4c89e",
         "RDX: 0000000000000001 RSI: 0000000000000000 RDI: 0000000000000000",
-        "Clock: hpet-sim faithful  word 18a4c89e00000001 (value 18a4c89e, locked)  owner wg-rx/0:7928 for 23.0 s  acquisitions 0 in 23.0 s",
+        "FS:  n/a GS:  n/a knlGS: n/a",
+        "Clock: hpet-sim faithful  word 18a4c89e00000001 (value 18a4c89e, locked)  owner wg-rx/0:7928 for 23s  acquisitions 0",
         "Call Trace:",
-        " clockshim::hpet::lock::wait_contended+0x22/0x91",
+        " clockshim::hpet::lock::CombiningLock::wait (inlined) clockshim/src/hpet/lock.rs:158",
         " <clockshim::timekeeper::Timekeeper as Clock>::fast+0x33/0x90",
-        " hpetun::tx_worker::run+0x183/0x220",
-        "Sample 2 (+5 ms): RIP clockshim::hpet::lock::wait_contended+0x22/0x91  word unchanged",
-        "Verdict: H2 (the holder stalled); not H1: word unchanged between samples; not H4: owner alive",
-        "Holder wg-rx/0:7928",
-        "Call Trace:",
+        " 0x7f0e1cf78aff [libc.so.6]",
+        "Sample 2 (+5 ms): RIP clockshim::hpet::lock::wait_contended+0x22/0x91  +0 packets  word unchanged",
+        "Holder: wg-rx/0:7928  blocked, 0% CPU  in clock_nanosleep",
+        "Holder Call Trace:",
         " clockshim::sys::sleep+0x10/0x40",
+        "Verdict: H2 (the holder stalled): its owner sleeps; not H1: word unchanged between samples; not H4: owner alive",
+        "The report of 2019: fits: lock 1, value equal",
     ];
-    for prefix in ["", "2026-11-24T16:08:36.123456Z ERROR ", "2026-11-24T16:08:36.123456Z ERROR watchdog: ", "> "] {
+    for prefix in [
+        "",
+        "2026-11-24T16:08:36.123456Z ERROR ",
+        "2026-11-24T16:08:36.123456Z ERROR watchdog: ",
+        "> ",
+    ] {
         let text: String = lines.iter().map(|line| format!("{prefix}{line}\n")).collect();
         let found = only(&text);
         check(&found);
         assert_eq!(found.views[0].lock.as_ref().unwrap().word, Some(WORD), "{prefix}");
-        assert_eq!(found.views[0].call_trace.len(), 3);
+        assert_eq!(
+            found.views[0].call_trace,
+            [
+                "clockshim::hpet::lock::CombiningLock::wait (inlined)",
+                "<clockshim::timekeeper::Timekeeper as Clock>::fast+0x33/0x90",
+                "0x7f0e1cf78aff [libc.so.6]"
+            ]
+        );
+        assert_eq!(found.views[1].task.as_ref().unwrap().name, "wg-rx/0");
         assert_eq!(found.views[1].call_trace, ["clockshim::sys::sleep+0x10/0x40"]);
         assert!(found.summary.iter().any(|text| text.contains("word unchanged")));
-        let evidence = &found.judgement.unwrap().hypotheses[0].evidence;
-        assert_eq!(evidence, "word unchanged between samples");
+        let judgement = found.judgement.unwrap();
+        assert_eq!(judgement.hypotheses[0].evidence, "word unchanged between samples");
+        assert_eq!(judgement.hypotheses[1].evidence, "its owner sleeps");
+        assert!(judgement.notes[0].contains("fits: lock 1"));
     }
     // Where the code does not tell, the report's own word does.
-    let text = lines.join("\n").replace(&code, "90 90 <90> 90").replace("RDX: 0000000000000001", "RDX: 18a4c89e00000001");
+    let text = lines
+        .join("\n")
+        .replace(&code, "90 90 <90> 90")
+        .replace("RDX: 0000000000000001", "RDX: 18a4c89e00000001");
     let found = only(&text);
     assert!(fact(&found, "RDX").meaning.contains("as the report names it"));
+    // No registers at all.
+    let mute = lines.join("\n").replace(
+        "RIP: 0033:clockshim::hpet::lock::wait_contended+0x22/0x91",
+        "RIP: n/a (it did not answer)",
+    );
+    assert_eq!(
+        only(&mute).judgement.unwrap().with(Standing::Stays),
+        [Hypothesis::H2]
+    );
+}
+
+/// The lines that the watchdog makes and the object that it logs come to the same.
+#[test]
+fn what_the_watchdog_writes() {
+    let text = report().to_string();
+    let (read, whole) = (only(&text), only(&event().to_string()));
+    check(&read);
+    assert_eq!(read.views[0].facts, whole.views[0].facts);
+    assert_eq!(read.views[0].lock, whole.views[0].lock);
+    assert_eq!(read.views[1].call_trace, whole.views[1].call_trace);
 }

@@ -28,7 +28,11 @@ fn rcu_counts_jiffies() {
     ] {
         let report = headed(headline);
         assert_eq!(report.cpu, Some(1));
-        assert!(report.summary[0].contains("5,250 jiffies"), "{:?}", report.summary);
+        assert!(
+            report.summary[0].contains("5,250 jiffies"),
+            "{:?}",
+            report.summary
+        );
         let judgement = report.judgement.unwrap();
         assert_eq!(judgement.with(Standing::Stays), [H1, H2]);
         assert_eq!(judgement.with(Standing::RuledOut), [H3, H4, H5, H7, H8, H9]);
@@ -48,11 +52,18 @@ fn without_a_headline_nothing_follows_from_the_printing() {
 fn a_clocksource_watchdog_reads_another_clock_than_the_kernels() {
     let text = SEED
         .replace("R14: 0000000518a0d8c4", "R14: ffff9b9018a0d8c4")
-        .replace("Call Trace:\n", "Call Trace:\nclocksource_watchdog+0xd3/0x3c0\ncall_timer_fn+0x2b/0x130\n");
+        .replace(
+            "Call Trace:\n",
+            "Call Trace:\nclocksource_watchdog+0xd3/0x3c0\ncall_timer_fn+0x2b/0x130\n",
+        );
     let judgement = only(&text).judgement.unwrap();
     assert_eq!(judgement.with(Standing::Stays), [H1, H2]);
     assert_eq!(judgement.with(Standing::RuledOut), [H7]);
-    assert!(judgement.hypotheses[3].evidence.contains("the kernel's time is another clock"));
+    assert!(
+        judgement.hypotheses[3]
+            .evidence
+            .contains("the kernel's time is another clock")
+    );
 }
 
 /// `mov hpet_virt_address(%rip),%rax; mov 0xf0(%rax),%eax; ret`, as before 4.9.
@@ -81,9 +92,16 @@ fn the_holder_itself() {
     let at = |offset: usize| {
         let code: Vec<String> = (offset as i64 - 42..offset as i64 + 22)
             .map(|at| {
-                let byte = usize::try_from(at).ok().and_then(|at| reader.bytes.get(at)).copied();
+                let byte = usize::try_from(at)
+                    .ok()
+                    .and_then(|at| reader.bytes.get(at))
+                    .copied();
                 let byte = format!("{:02x}", byte.unwrap_or(0xcc));
-                if at == offset as i64 { format!("<{byte}>") } else { byte }
+                if at == offset as i64 {
+                    format!("<{byte}>")
+                } else {
+                    byte
+                }
             })
             .collect();
         only(&format!(
@@ -97,7 +115,11 @@ fn the_holder_itself() {
     assert_eq!(reads.views[0].interrupts, Some(false));
     let judgement = reads.judgement.unwrap();
     assert_eq!(judgement.with(Standing::Stays), [H2]);
-    assert!(judgement.hypotheses[1].evidence.contains("this processor itself holds the lock"));
+    assert!(
+        judgement.hypotheses[1]
+            .evidence
+            .contains("this processor itself holds the lock")
+    );
     let released = at(0x50);
     assert_eq!(released.views[0].position, Position::Released);
     assert!(released.judgement.unwrap().with(Standing::RuledOut).contains(&H2));

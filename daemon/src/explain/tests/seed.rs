@@ -7,21 +7,33 @@ use crate::watchdog::hypothesis::Hypothesis::*;
 #[test]
 fn registers_are_read_as_by_hand() {
     let report = only(SEED);
-    assert_eq!((report.kind, report.cpu, report.seconds), (Kind::SoftLockup, Some(1), Some(23.0)));
+    assert_eq!(
+        (report.kind, report.cpu, report.seconds),
+        (Kind::SoftLockup, Some(1), Some(23.0))
+    );
     let view = &report.views[0];
     assert_eq!(view.position, Position::WaitLoop);
     let words = view.position_in_words.as_deref().unwrap();
-    assert!(words.contains("the reload of the lock word, right after `pause`"), "{words}");
+    assert!(
+        words.contains("the reload of the lock word, right after `pause`"),
+        "{words}"
+    );
     let lock = view.lock.as_ref().unwrap();
     assert_eq!(lock.word, Some(0x18a4_c89e_0000_0001));
-    assert_eq!((lock.value, lock.locked, lock.old_value), (0x18a4_c89e, true, Some(0x18a4_c89e)));
+    assert_eq!(
+        (lock.value, lock.locked, lock.old_value),
+        (0x18a4_c89e, true, Some(0x18a4_c89e))
+    );
     assert_eq!((lock.keeps_waiting, lock.torn), (true, false));
     assert_eq!(lock.address, Some(0xffff_ffff_b820_5040));
     assert_eq!(view.held_at_entry, HeldAtEntry::Yes);
     assert_eq!(view.interrupts, Some(true));
     let elapsed = view.elapsed.as_ref().unwrap();
     assert_eq!((elapsed.mask_in, elapsed.cycle_last_in), (Some("R13"), "R14"));
-    assert_eq!((elapsed.wraps, elapsed.ticks, elapsed.hz), (5, 258_010, 24_000_000));
+    assert_eq!(
+        (elapsed.wraps, elapsed.ticks, elapsed.hz),
+        (5, 258_010, 24_000_000)
+    );
     assert!(elapsed.hz_is_assumed);
     assert!((elapsed.seconds * 1e3 - 10.75).abs() < 0.001);
 }
@@ -33,11 +45,17 @@ fn every_fact_names_its_registers() {
         ("RCX", "value 18a4c89e, lock 1 (held)"),
         ("RDX", "value half"),
         ("RAX", "value half"),
-        ("RSI", "old value, from the routine's first look at the word: equal"),
+        (
+            "RSI",
+            "old value, from the routine's first look at the word: equal",
+        ),
         ("RDI", "the lock was already held at the first look"),
         ("R8", "puts read_hpet at ffffffffb7061250"),
         ("R13", "32 bits"),
-        ("R14", "5 wraps in its high word; the value is 258,010 ticks after it: 10.75 ms at 24 MHz (assumed"),
+        (
+            "R14",
+            "5 wraps in its high word; the value is 258,010 ticks after it: 10.75 ms at 24 MHz (assumed",
+        ),
         ("EFLAGS", "interrupts were on"),
         ("ORIG_RAX", "vector 0xec, the local timer's"),
     ] {
@@ -73,7 +91,10 @@ fn code_is_decoded_from_an_instruction_on() {
     assert_eq!((loop_[0].offset, loop_[loop_.len() - 1].offset), (0x61, 0x75));
     let at: Vec<_> = view.code.iter().filter(|line| line.at_rip).collect();
     assert_eq!(at.len(), 1);
-    assert_eq!((at[0].text.as_str(), at[0].bytes.as_str()), ("mov (%r8),%rcx", "49 8b 08"));
+    assert_eq!(
+        (at[0].text.as_str(), at[0].bytes.as_str()),
+        ("mov (%r8),%rcx", "49 8b 08")
+    );
 }
 
 #[test]
