@@ -3,6 +3,7 @@
 mod allowed_ips;
 mod basics;
 mod descriptors;
+mod explain;
 mod fwmark;
 mod host;
 mod hostile;

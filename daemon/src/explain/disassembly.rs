@@ -15,8 +15,6 @@ pub struct Disassembly {
     pub lines: Vec<Line>,
     /// Which of them RIP points to.
     pub at: usize,
-    /// Bytes at the front that are the rest of an instruction before, or of another function.
-    pub skipped: usize,
     /// Bytes at the end of which the instruction is cut off.
     pub tail: Vec<u8>,
 }
@@ -58,7 +56,6 @@ pub fn disassemble(code: &CodeBytes, offset: Option<u64>, bitness: u32) -> Optio
     let read = reads.or_else(|| read(code, at, rip.unwrap_or(0), bitness))?;
     Some(Disassembly {
         at: read.at,
-        skipped: read.start,
         tail: code.bytes[read.end..].to_vec(),
         lines: format(code, &read, rip.unwrap_or(0)),
     })

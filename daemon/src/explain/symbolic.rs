@@ -175,10 +175,6 @@ impl State {
         self.conditions.clear();
     }
 
-    pub fn pass(&self) -> u32 {
-        self.pass
-    }
-
     /// Every register that holds `expr` holds saved flags.
     pub fn are_flags(&mut self, expr: &Expr) {
         if matches!(expr, Expr::Const(_)) {

@@ -198,7 +198,13 @@ impl Routine<'_> {
         let at = &self.code.lines[self.code.at];
         let after_pause =
             self.code.at > 0 && self.code.instruction(self.code.at - 1).mnemonic() == Mnemonic::Pause;
-        let behind = if after_pause { ", right after `pause`" } else { "" };
+        let behind = match (after_pause, self.opens_interrupts()) {
+            (true, _) => ", right after `pause`".to_owned(),
+            (_, Some(opens)) => format!(
+                ", right behind `{opens}`: interrupts that were held off come in here, so the time may have gone before it"
+            ),
+            _ => String::new(),
+        };
         let wait = self.wait.as_ref().filter(|_| position == Position::WaitLoop);
         let what = match wait {
             Some(wait) if wait.load == self.code.at => format!("the reload of the lock word{behind}"),
@@ -239,6 +245,24 @@ impl Routine<'_> {
             },
         };
         format!("RIP is at {what}, {place}.")
+    }
+
+    /// The instruction just before RIP that lets interrupts in again. One more may run in its shadow.
+    fn opens_interrupts(&self) -> Option<&str> {
+        let before = &self.code.lines[..self.code.at];
+        let mut real = before
+            .iter()
+            .rev()
+            .filter(|line| line.instruction.mnemonic() != Mnemonic::Nop);
+        let opens = |line: &&super::disassembly::Line| {
+            matches!(
+                line.instruction.mnemonic(),
+                Mnemonic::Sti | Mnemonic::Popfq | Mnemonic::Popfd
+            )
+        };
+        let last = real.next()?;
+        let line = Some(last).filter(opens).or_else(|| real.next().filter(opens))?;
+        Some(&line.text)
     }
 
     /// Offsets of the first and the last instruction of the loop.

@@ -227,8 +227,11 @@ pub fn versions(text: &str, section: &mut Section) {
         section.kernel = linux.split_whitespace().next().map(str::to_owned);
         return;
     }
-    let mut flags = Vec::new();
-    let mut in_flags = false;
+    let mut flags: Vec<&str> = Vec::new();
+    // The line before may have begun with them.
+    let known = section.tainted.take();
+    flags.extend(known.as_deref());
+    let mut in_flags = !flags.is_empty();
     for word in text.split_whitespace() {
         let is_version = word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
         if is_version {
@@ -237,7 +240,7 @@ pub fn versions(text: &str, section: &mut Section) {
         }
         if word == "Tainted:" {
             in_flags = true;
-        } else if in_flags && word.bytes().all(|b| b.is_ascii_uppercase()) {
+        } else if in_flags && word.len() <= 20 && word.bytes().all(|b| b.is_ascii_uppercase()) {
             flags.push(word);
         }
     }

@@ -440,6 +440,6 @@ fn old_task(line: &str, section: &mut Section) {
 }
 
 fn short(text: &str) -> String {
-    let text = text.trim();
+    let text = text.trim().trim_end_matches(',');
     text[..text.floor_char_boundary(200)].to_owned()
 }
