@@ -1,6 +1,7 @@
 //! Which of the hypotheses stay, for a kernel that was found in `read_hpet`, and which are ruled out by what.
 
 use super::explanation::{HeldAtEntry, Judged, Judgement, Position, Standing, View};
+use super::printed::{Printed, keeps_time};
 use super::trace::{Kind, Trace};
 use crate::watchdog::hypothesis::Hypothesis;
 use Standing::{Open, RuledOut, Stays};
@@ -32,18 +33,6 @@ pub fn judge(trace: &Trace, view: &View) -> Option<Judgement> {
     Some(judgement)
 }
 
-/// How the report came to be printed, and what that proves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Printed {
-    /// By a timer interrupt on the processor that is stuck.
-    TimerHere,
-    /// By another processor's timer, whose jiffies went on.
-    TimerElsewhere,
-    /// By an NMI, which reads the counter past the lock.
-    Nmi,
-    Unknown,
-}
-
 struct Case<'a> {
     trace: &'a Trace,
     view: &'a View,
@@ -54,52 +43,20 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn new(trace: &'a Trace, view: &'a View) -> Case<'a> {
-        let printed = match trace.kind {
-            Kind::SoftLockup | Kind::RcuStallSelf => Printed::TimerHere,
-            Kind::RcuStallOther => Printed::TimerElsewhere,
-            Kind::HardLockup => Printed::Nmi,
-            Kind::Hpetun | Kind::Dump => Printed::Unknown,
-        };
         Case {
             trace,
             view,
-            printed,
+            printed: Printed::of(trace.kind),
             keeps_time: keeps_time(view),
         }
     }
 
-    /// Where the printing itself proves that a read of the clock completed: the sentence that says so.
     fn completed(&self) -> Option<String> {
-        let (true, why) = self.keeps_time.as_ref()? else {
-            return None;
-        };
-        match self.printed {
-            Printed::TimerHere => Some(format!(
-                "the report was printed from a timer interrupt on this processor, whose own path reads this clock ({why}): a \
-                 nested read on this very processor completed"
-            )),
-            Printed::TimerElsewhere => Some(format!(
-                "RCU counts jiffies, which timer interrupts advance by this clock ({why}): reads completed while this \
-                 processor was stuck"
-            )),
-            Printed::Nmi | Printed::Unknown => None,
-        }
+        self.printed.completed(self.keeps_time.as_ref())
     }
 
-    /// Why the printing proves nothing.
     fn not_completed(&self) -> String {
-        match (self.printed, &self.keeps_time) {
-            (Printed::Nmi, _) => {
-                "the report came by NMI, which reads the counter past the lock, so it would be printed all the same".to_owned()
-            }
-            (Printed::Unknown, _) => "nothing tells how these lines came to be printed".to_owned(),
-            (_, Some((false, why))) => format!(
-                "the kernel's time is another clock ({why}), so a report could be printed without reading this one"
-            ),
-            _ => "if the kernel's own time was the HPET, the printing proves that a read completed and rules this out; the \
-                  report does not show it (see current_clocksource in sysfs)"
-                .to_owned(),
-        }
+        self.printed.not_completed(self.keeps_time.as_ref())
     }
 
     /// A stall of this length at least.
@@ -409,34 +366,4 @@ impl<'a> Case<'a> {
         }
         notes
     }
-}
-
-/// Whether the kernel's time is the HPET: its timekeeper's registers, or the call trace, tell.
-fn keeps_time(view: &View) -> Option<(bool, String)> {
-    if let Some(elapsed) = &view.elapsed
-        && let Some(mask) = elapsed.mask_in
-    {
-        let last = elapsed.cycle_last_in;
-        return Some((
-            true,
-            format!("{mask} and {last} are the timekeeper's mask and cycle_last"),
-        ));
-    }
-    const TIMEKEEPER: [&str; 8] = [
-        "ktime_get",
-        "timekeeping_",
-        "getnstimeofday",
-        "do_gettimeofday",
-        "update_wall_time",
-        "getrawmonotonic",
-        "get_monotonic_boottime",
-        "current_kernel_time",
-    ];
-    let solid = || view.call_trace.iter().filter(|frame| !frame.starts_with('?'));
-    if let Some(frame) = solid().find(|frame| frame.contains("clocksource_watchdog")) {
-        return Some((false, format!("{frame} compares clocks")));
-    }
-    let frame = solid().find(|frame| TIMEKEEPER.iter().any(|name| frame.contains(name)))?;
-    let name = frame.split('+').next().unwrap_or(frame);
-    Some((true, format!("{name} called it")))
 }

@@ -2,7 +2,8 @@
 //!
 //! [`parse`] finds the reports and takes them apart. [`disassembly`] decodes the code bytes, [`flow`] finds the loop around RIP,
 //! [`symbolic`] runs it with unknowns, and so [`wait_loop`] and [`entry`] learn which register holds what, whichever compiler
-//! chose it. [`facts`] puts that into words, and [`judge`] weighs the hypotheses against it. [`text`] lays it out.
+//! chose it. [`facts`] puts that into words, and [`judge`] weighs the hypotheses against it, with
+//! what follows from the report's being [`printed`] at all. [`text`] lays it out.
 
 mod clock;
 mod disassembly;
@@ -13,6 +14,7 @@ mod flow;
 mod judge;
 mod judge_own;
 mod parse;
+mod printed;
 mod summary;
 mod symbolic;
 mod text;

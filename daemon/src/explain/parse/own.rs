@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{MOST_FRAMES, Open, fields};
+use super::fields;
+use super::open::{MOST_FRAMES, Open};
 use crate::explain::trace::{CodeBytes, Frame, Kind, OwnFacts, Place, Registers, Section, Task, Trace};
 use crate::watchdog::report::{self, StallReport};
 
