@@ -2,12 +2,19 @@
 
 /// Whether `input` says that it is so encoded, or looks it.
 pub fn is_quoted_printable(input: &[u8]) -> bool {
-    let has = |words: &[u8]| {
-        input
-            .windows(words.len())
-            .any(|window| window.eq_ignore_ascii_case(words))
-    };
-    has(b"Content-Transfer-Encoding: quoted-printable") || (has(b"=3D") && has(b"=\n"))
+    const HEADER: &[u8] = b"Content-Transfer-Encoding: quoted-printable";
+    const LONGEST_HEADERS: usize = 1 << 16;
+    let headers = &input[..input.len().min(LONGEST_HEADERS)];
+    let mut lines = headers.split(|byte| *byte == b'\n');
+    if lines.any(|line| {
+        line.get(..HEADER.len())
+            .is_some_and(|line| line.eq_ignore_ascii_case(HEADER))
+    }) {
+        return true;
+    }
+    let signs = || input.iter().enumerate().filter(|(_, byte)| **byte == b'=');
+    signs().any(|(at, _)| input[at..].starts_with(b"=3D"))
+        && signs().any(|(at, _)| input[at..].starts_with(b"=\n"))
 }
 
 /// A line that is put together again.
