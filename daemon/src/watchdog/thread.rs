@@ -42,6 +42,8 @@ pub struct Watchdog {
     discipline: Discipline,
     steal: Steal,
     feeder: Feeder,
+    /// Kept while anybody is stalled: reading them takes a tenth of a second or more, keeping them tens of megabytes.
+    names: Option<(Symbols, Unwinder)>,
     /// When it last looked, at the lock and at the threads.
     last: Duration,
     last_threads: Duration,
@@ -63,6 +65,7 @@ impl Watchdog {
             discipline: Discipline::default(),
             steal: Steal::new(task::tick()),
             feeder: Feeder::new(),
+            names: None,
             last: Duration::ZERO,
             last_threads: Duration::ZERO,
             pauses: Pauses::default(),
@@ -136,6 +139,9 @@ impl Watchdog {
             }
         }
         let is_well = !self.posts.iter().any(|post| post.detector.is_stalled());
+        if is_well {
+            self.names = None;
+        }
         self.feeder.feed(now, is_well);
     }
 
@@ -220,6 +226,7 @@ impl Watchdog {
             stuck_ms,
             number,
             suppressed,
+            cpu: exposure.cpu().or(usage.map(|usage| usage.cpu)),
             ..self.compose(&thread, figures, &exposure)
         };
         self.device.record.report(&report);
@@ -229,8 +236,11 @@ impl Watchdog {
 
     /// What is known of the stall but its place in a row of reports.
     fn compose(&mut self, thread: &Watched, figures: Figures, exposure: &Exposure) -> StallReport {
-        let symbols = Symbols::read();
-        let mut unwinder = Unwinder::new(&symbols);
+        let (symbols, unwinder) = self.names.get_or_insert_with(|| {
+            let symbols = Symbols::read();
+            let unwinder = Unwinder::new(&symbols);
+            (symbols, unwinder)
+        });
         let name = self.device.keeper.clock_report().name;
         let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
         let mut report = StallReport {
@@ -244,13 +254,13 @@ impl Watchdog {
             function: thread.function.to_owned(),
             class: classify::classify(&figures),
             figures,
-            samples: exposure.samples(&symbols, &mut unwinder),
+            samples: exposure.samples(symbols, unwinder),
             clock: Some(self.lock.facts(clock::monotonic(), name, name_of)),
-            holder: exposure.holder(&symbols, &mut unwinder),
+            holder: exposure.holder(symbols, unwinder),
             ..StallReport::default()
         };
         if self.options.all_workers {
-            report.others = examine::others(thread.tid(), &symbols, &mut unwinder);
+            report.others = examine::others(thread.tid(), symbols, unwinder);
         }
         report.verdict = verdict::judge(&report);
         report
