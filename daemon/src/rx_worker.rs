@@ -29,6 +29,8 @@ const MAX_RECEIVES: usize = 64;
 const BATCHES_A_TURN: usize = 16;
 /// Room for two of the largest, and for as much once it is opened.
 const ARENA_BYTES: usize = 2 * (MAX_RECEIVE + 1);
+/// Data messages that fit in there. Room for as many is set aside at the start: a page of it is taken when it is used.
+const MAX_DATAGRAMS: usize = ARENA_BYTES / DATA_OVERHEAD;
 /// After so much in one call the batch goes on at once, as in `tx_worker.rs`.
 const LARGE_RECEIVE: usize = 32 << 10;
 /// Pause after an error that a receive should not give, so that it cannot make the worker spin.
@@ -74,21 +76,22 @@ impl std::fmt::Debug for RxWorker {
 
 impl RxWorker {
     pub fn new(device: Arc<Shared>, index: usize) -> Self {
+        let offloads = Offloads {
+            tcp: device.tun.offload().tcp,
+            udp: device.tun.offload().udp,
+        };
         Self {
             metrics: device.rx_metrics[index].clone(),
-            coalescer: Coalescer::new(Offloads {
-                tcp: device.tun.offload().tcp,
-                udp: device.tun.offload().udp,
-            }),
             device,
             index,
             family: 0,
             arena: vec![0; ARENA_BYTES].into(),
             receives: Vec::with_capacity(MAX_RECEIVES),
-            datagrams: Vec::with_capacity(MAX_RECEIVES),
+            datagrams: Vec::with_capacity(MAX_DATAGRAMS),
             opened: vec![0; ARENA_BYTES].into(),
-            peers: Vec::new(),
-            packets: Vec::with_capacity(MAX_RECEIVES),
+            peers: Vec::with_capacity(MAX_DATAGRAMS),
+            packets: Vec::with_capacity(MAX_DATAGRAMS),
+            coalescer: Coalescer::with_capacity(offloads, MAX_DATAGRAMS),
         }
     }
 

@@ -8,6 +8,9 @@ pub const MAX_SEGMENTS: usize = 64;
 /// Room for what one batch of packets can become.
 const ARENA_BYTES: usize = 512 << 10;
 
+/// Trains that fit in there: each read begins one at least, and ends it at its last message or when it is full.
+const MAX_TRAINS: usize = 512;
+
 /// Why messages were not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendFailure {
@@ -63,7 +66,7 @@ impl Default for Outgoing {
         Self {
             arena: vec![0; ARENA_BYTES].into(),
             used: 0,
-            trains: Vec::with_capacity(MAX_SEGMENTS),
+            trains: Vec::with_capacity(MAX_TRAINS),
         }
     }
 }
