@@ -54,10 +54,13 @@ pub trait Clocksource: Send + Sync + fmt::Debug {
     /// good, 300 to 399 fast and exact, 400 and up perfect.
     fn rating(&self) -> u32;
 
-    /// The lock in front of the counter at this moment, for a source that has one.
+    /// The lock in front of the counter at this moment, for a source that has one. Takes no lock and never waits.
     fn lock_report(&self) -> Option<LockReport> {
         None
     }
+
+    /// Lets everybody go who waits for that lock, with a value that is fresh: see [`publish`](crate::hpet::CombiningLock::publish).
+    fn free_waiters(&self) {}
 }
 
 /// What a counter counts from.

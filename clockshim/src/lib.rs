@@ -84,5 +84,5 @@ pub use latch::{Latch, Slot};
 pub use scale::Scale;
 pub use source::{HpetSim, ManualClock, SimConfig};
 pub use survey::Survey;
-pub use timekeeper::Timekeeper;
+pub use timekeeper::{ClockReport, Timekeeper};
 pub use wall::wall_clock;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::anchor::{Anchor, AnchorLatch};
 use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
 use crate::host::{Host, HostSample};
-use crate::hpet::LockReport;
+use crate::hpet::{Contended, LockReport};
 use crate::instant::BootInstant;
 use crate::refine::Refinement;
 use crate::source::{HpetSim, ManualClock, Source, Sources};
@@ -46,6 +46,17 @@ struct State {
     refinement: Option<Refinement>,
 }
 
+/// Which clock is in use, and how its lock stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReport {
+    /// Its kind.
+    pub kind: SourceKind,
+    /// Its name, as logs have it.
+    pub name: &'static str,
+    /// The lock in front of its counter.
+    pub lock: Option<LockReport>,
+}
+
 /// The longest time between two updates. After waking from sleep, stamps lag by at most this much.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -56,13 +67,25 @@ impl Timekeeper {
     ///
     /// Where the clock is not to be had: the error says why, and what to use instead.
     pub fn open(kind: SourceKind) -> Result<Timekeeper, OpenError> {
+        Timekeeper::open_contended(kind, Contended::default())
+    }
+
+    /// The same, with what a reader does that finds the lock held, for a clock that has one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Timekeeper::open`].
+    pub fn open_contended(kind: SourceKind, contended: Contended) -> Result<Timekeeper, OpenError> {
         let host = Host::System;
         host.check().map_err(|why| OpenError {
             kind,
             why: why.to_owned(),
             instead: "allow clock_gettime in the sandbox",
         })?;
-        Ok(Timekeeper::new(Source::open(kind, &host)?, host))
+        Ok(Timekeeper::new(
+            Source::open_contended(kind, &host, contended)?,
+            host,
+        ))
     }
 
     /// Time by a clock that a test moves by hand. A stamp is exactly what the clock shows, also when that goes back.
@@ -202,9 +225,29 @@ impl Timekeeper {
         self.state.lock().source.kind()
     }
 
-    /// The lock in front of the counter in use, where there is one: for a report on readers that wait for it.
-    pub fn lock_report(&self) -> Option<LockReport> {
-        self.state.lock().source.as_dyn().lock_report()
+    /// The clock in use, and the lock in front of its counter where there is one: for a report on readers that wait for it.
+    ///
+    /// Takes no lock and reads no counter, so that whoever watches over readers does not come to stand still with them.
+    pub fn clock_report(&self) -> ClockReport {
+        let place = self.anchor.read(Anchor::place_of);
+        let source = self.sources.at(place);
+        ClockReport {
+            kind: source.map_or(SourceKind::Custom, Source::kind),
+            name: source.map_or("none", Source::name),
+            lock: source.and_then(|source| source.as_dyn().lock_report()),
+        }
+    }
+
+    /// The lock in front of a clock that is or was in use.
+    pub fn lock_of(&self, kind: SourceKind) -> Option<LockReport> {
+        self.sources.of_kind(kind)?.as_dyn().lock_report()
+    }
+
+    /// Lets go whoever waits for the lock of a clock that is or was in use. Takes one read of its counter.
+    pub fn free_waiters(&self, kind: SourceKind) {
+        if let Some(source) = self.sources.of_kind(kind) {
+            source.as_dyn().free_waiters();
+        }
     }
 
     /// The source in use, for whoever compares it with others.
@@ -223,6 +266,30 @@ impl Timekeeper {
         }
         let source = Source::open(kind, &self.host)?;
         Ok(self.sources.put(source))
+    }
+
+    /// Goes over to the best clock that is not among `but`, nor in use; says which. The kernel's own boot time is the last resort.
+    ///
+    /// # Errors
+    ///
+    /// Where no other clock is to be had; the one in use stays.
+    pub fn switch_to_best(&self, but: &[SourceKind]) -> Result<SourceKind, OpenError> {
+        let in_use = self.clock_report().kind;
+        let mut last = None;
+        for kind in [SourceKind::Tsc, SourceKind::Boottime] {
+            if kind == in_use || but.contains(&kind) {
+                continue;
+            }
+            match self.switch(kind) {
+                Ok(()) => return Ok(kind),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| OpenError {
+            kind: in_use,
+            why: "it is wrong".to_owned(),
+            instead: "every other clock was found wrong before",
+        }))
     }
 
     /// What tells the time asleep.

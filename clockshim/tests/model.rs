@@ -262,6 +262,28 @@ fn faithful_hangs_on_a_lost_lock() {
     );
 }
 
+/// A lock that nobody will ever give back lets its waiters go all the same where somebody publishes a fresh value.
+#[test]
+fn publishing_frees_whom_a_lost_lock_would_hang() {
+    check(|| {
+        let model = model(FAITHFUL, 0, LIVE);
+        assert!(model.lock.lose());
+        let gone = Arc::new(AtomicBool::new(false));
+        let (rescuer, seen) = (model.clone(), gone.clone());
+        let rescuer = thread::spawn(move || {
+            // As often as it takes: a reader that comes later needs a value that is newer still.
+            while !seen.load(Ordering::SeqCst) {
+                rescuer.lock.publish(0);
+                thread::yield_now();
+            }
+        });
+        model.read(1);
+        gone.store(true, Ordering::SeqCst);
+        rescuer.join().unwrap();
+        assert!(model.lock.report().locked, "publishing leaves the lock as it is");
+    });
+}
+
 #[test]
 fn faithful_hangs_when_its_holder_reads_again() {
     assert!(hangs(|| holder_reads_again(FAITHFUL)), "H5");

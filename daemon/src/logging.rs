@@ -1,18 +1,26 @@
 //! Where logs go, which of them, and how often the network may cause one.
 
+mod stderr;
+
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use clockshim::{BootDuration, BootInstant};
 use parking_lot::Mutex;
+use serde::Serialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use stderr::Stderr;
 
 /// What is logged and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,11 +124,14 @@ type Output = Box<dyn Layer<Filtered> + Send + Sync>;
 type OutputHandle = reload::Handle<Output, Filtered>;
 
 static INSTALLED: Mutex<Option<(FilterHandle, OutputHandle)>> = Mutex::new(None);
+/// The format in force, as its place among the variants.
+static FORMAT: AtomicU8 = AtomicU8::new(Format::Text as u8);
 
 /// Starts logging; when it runs already, goes over to these options.
 pub fn configure(options: LogOptions) -> Result<(), LogError> {
     let filter = filter(options.level);
     let output = output(options)?;
+    FORMAT.store(options.format as u8, Ordering::Relaxed);
     let mut installed = INSTALLED.lock();
     if let Some((old_filter, old_output)) = installed.as_ref() {
         // A handle fails only once the subscriber is gone, and the global one never goes.
@@ -137,6 +148,39 @@ pub fn configure(options: LogOptions) -> Result<(), LogError> {
         .map_err(|_| LogError::Taken)?;
     *installed = Some((filter_handle, output_handle));
     Ok(())
+}
+
+/// True where each log line is one JSON object.
+pub fn is_json() -> bool {
+    FORMAT.load(Ordering::Relaxed) == Format::Json as u8
+}
+
+/// Logs one JSON object with all fields of `event`, nested ones too, which a tracing event cannot have. For JSON logs.
+pub fn json_event<T: Serialize>(level: tracing::Level, target: &str, message: &str, event: &T) {
+    let mut timestamp = String::new();
+    // It writes to a string, which cannot fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let object = JsonEvent {
+        timestamp,
+        level: level.as_str(),
+        target,
+        message,
+        event,
+    };
+    if let Ok(mut line) = serde_json::to_vec(&object) {
+        line.push(b'\n');
+        Stderr::line(&line);
+    }
+}
+
+#[derive(Serialize)]
+struct JsonEvent<'a, T> {
+    timestamp: String,
+    level: &'static str,
+    target: &'a str,
+    message: &'a str,
+    #[serde(flatten)]
+    event: &'a T,
 }
 
 /// True where systemd's journal takes log entries.
@@ -158,7 +202,7 @@ fn filter(level: Level) -> Targets {
 }
 
 fn output(options: LogOptions) -> Result<Output, LogError> {
-    let stderr = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let stderr = tracing_subscriber::fmt::layer().with_writer(Stderr);
     Ok(match options.format {
         Format::Text => {
             let text = stderr

@@ -25,8 +25,26 @@ pub struct Status {
     /// Dropped packets by reason; reasons that never happened are left out.
     pub drops: BTreeMap<String, u64>,
     pub peers: Vec<PeerStatus>,
-    /// Stall reports so far, one line each.
+    /// The last stall reports, one line each.
     pub stalls: Vec<String>,
+    #[serde(default)]
+    pub watchdog: WatchdogStatus,
+}
+
+/// What the watchdog has seen so far.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct WatchdogStatus {
+    /// Stalls by class: spinning, hogging, starved, blocked, stopped, exited.
+    pub stalls: BTreeMap<String, u64>,
+    /// Reports made, and those left out to keep the log short.
+    pub reports: u64,
+    pub suppressed: u64,
+    /// Times that something was done so that packets go on.
+    pub rescues: u64,
+    /// Times that the watchdog itself was held up, by a pause of the machine or of the process, and blamed nobody.
+    pub late: u64,
+    /// Lengths of the stalls that ended, in milliseconds.
+    pub stall_ms: Quantiles,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -60,7 +78,7 @@ pub struct LatencyStatus {
     pub rx: Quantiles,
 }
 
-/// In microseconds.
+/// In microseconds, unless said otherwise.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Quantiles {
     pub p50: f64,

@@ -45,17 +45,33 @@ pub struct Opinion {
     pub ppm: Vec<f64>,
     /// What the clock in use did wrong, if anything.
     pub accused: Option<Deviation>,
+    /// Whether the last interval alone shows it.
+    pub ongoing: bool,
     /// Whether clocks differ and it cannot be said who is right.
     pub undecided: bool,
 }
 
 /// How a clock differed from those that agree, over the span in which it showed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deviation {
     /// Nanoseconds that passed by the clocks that agree.
     pub span_ns: u64,
     /// Nanoseconds that it gained; lost, where negative.
     pub gained_ns: i64,
+    /// What its counter read at the beginning and at the end of the span, in ticks.
+    pub counter: (u64, u64),
+    /// Nanoseconds that the counter takes from zero to that last reading.
+    pub since_zero_ns: u64,
+    /// Nanoseconds in which it goes round once.
+    pub wrap_ns: u64,
+}
+
+impl Deviation {
+    /// Whether it stood still all the while, to one part in a hundred.
+    pub fn stood_still(&self) -> bool {
+        let span = self.span_ns as f64;
+        (self.gained_ns as f64 + span).abs() < span * 0.01
+    }
 }
 
 impl fmt::Display for Deviation {
@@ -63,7 +79,7 @@ impl fmt::Display for Deviation {
         let span = self.span_ns as f64 / 1e9;
         let gained = self.gained_ns as f64 / 1e9;
         let ppm = gained / span * 1e6;
-        if (gained + span).abs() < span * 0.01 {
+        if self.stood_still() {
             write!(f, "stood still for {span:.3} s")
         } else {
             let what = if gained < 0.0 { "lost" } else { "gained" };
@@ -107,12 +123,17 @@ impl Judge {
         let long = self.compare(self.heard.front()?, now);
         let ppm = long.ppm.clone();
         // The shortest span that shows anything tells best what it was.
-        let shorter = [last, middle].into_iter().map(|from| self.compare(from, now));
+        let shorter = [last, middle].map(|from| self.compare(from, now));
+        let ongoing = shorter[0].accused.is_some();
         let shown = shorter
             .into_iter()
             .find(|opinion| opinion.accused.is_some())
             .unwrap_or(long);
-        Some(Opinion { ppm, ..shown })
+        Some(Opinion {
+            ppm,
+            ongoing,
+            ..shown
+        })
     }
 
     /// Whether the window is full without the oldest sample.
@@ -156,11 +177,15 @@ impl Judge {
         let accused = (!right.is_empty() && !right.contains(&0)).then(|| Deviation {
             span_ns: reference.unsigned_abs(),
             gained_ns: advances[0].saturating_sub(reference),
+            counter: (from.counter, to.counter),
+            since_zero_ns: to.since_zero,
+            wrap_ns: to.wrap,
         });
         Opinion {
             undecided: right.is_empty(),
             agreed: right.iter().map(|&i| self.parties[i].name.clone()).collect(),
             ppm: advances.iter().map(|&advance| ppm(advance, reference)).collect(),
+            ongoing: accused.is_some(),
             accused,
         }
     }

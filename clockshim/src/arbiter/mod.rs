@@ -44,7 +44,7 @@ pub use witness::Witness;
 use judge::Judge;
 use round::Reader;
 
-use crate::clocksource::{OpenError, SourceKind};
+use crate::clocksource::SourceKind;
 use crate::instant::BootInstant;
 use crate::timekeeper::Timekeeper;
 
@@ -63,6 +63,8 @@ pub struct Arbiter {
     accused_for: u32,
     put_away: Vec<SourceKind>,
     opinion: Option<Opinion>,
+    /// What the first of the rounds showed in which it was accused.
+    onset: Option<Deviation>,
 }
 
 /// The clock in use was wrong. `Display` is the line for the log.
@@ -72,6 +74,10 @@ pub struct Verdict {
     pub wrong: String,
     /// What it did.
     pub deviation: Deviation,
+    /// What it did in the first of the rounds in which it was found wrong, which may show more of the cause.
+    pub onset: Deviation,
+    /// Whether it was still doing it in the last interval, rather than once before.
+    pub ongoing: bool,
     /// The clocks that agreed against it.
     pub witnesses: Vec<String>,
     /// What is used now; the same clock where none could be put in its place.
@@ -127,6 +133,7 @@ impl Arbiter {
             accused_for: 0,
             put_away: Vec::new(),
             opinion: None,
+            onset: None,
         }
     }
 
@@ -150,12 +157,15 @@ impl Arbiter {
         }
         let sample = self.reader.sample()?;
         let opinion = self.judge.hear(sample)?;
-        let accused = opinion.accused.clone();
+        let accused = opinion.accused;
         self.opinion = Some(opinion);
         let Some(deviation) = accused else {
             self.accused_for = 0;
             return None;
         };
+        if self.accused_for == 0 {
+            self.onset = Some(deviation);
+        }
         self.accused_for = self.accused_for.saturating_add(1);
         (self.accused_for == ROUNDS).then(|| self.put_away(deviation))
     }
@@ -175,8 +185,13 @@ impl Arbiter {
         let wrong = self.watched;
         let opinion = self.opinion.as_ref();
         let witnesses = opinion.map(|opinion| opinion.agreed.clone()).unwrap_or_default();
+        let (onset, ongoing) = (self.onset, opinion.is_some_and(|opinion| opinion.ongoing));
         self.put_away.push(wrong);
-        let trouble = self.fail_over().err().map(|error| error.to_string());
+        let trouble = self
+            .time
+            .switch_to_best(&self.put_away)
+            .err()
+            .map(|error| error.to_string());
         if trouble.is_none() {
             let kept = std::mem::take(&mut self.put_away);
             self.watch_again();
@@ -184,31 +199,14 @@ impl Arbiter {
         }
         Verdict {
             wrong: wrong.to_string(),
+            onset: onset.unwrap_or(deviation),
+            ongoing,
             deviation,
             witnesses,
             now_using: self.time.source_name().to_owned(),
             trouble,
             at: self.time.fast(),
         }
-    }
-
-    /// Goes over to the best clock that was not put away. The kernel's own boot time is the last resort.
-    fn fail_over(&mut self) -> Result<(), OpenError> {
-        let mut last = None;
-        for kind in [SourceKind::Tsc, SourceKind::Boottime] {
-            if self.put_away.contains(&kind) {
-                continue;
-            }
-            match self.time.switch(kind) {
-                Ok(()) => return Ok(()),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| OpenError {
-            kind: self.watched,
-            why: "it is wrong".to_owned(),
-            instead: "every other clock was found wrong before",
-        }))
     }
 
     /// How things stand.

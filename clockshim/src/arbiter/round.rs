@@ -33,6 +33,10 @@ pub(super) struct Sample {
     pub nanos: Vec<i64>,
     /// The readings lie within this many nanoseconds.
     pub apart: u64,
+    /// The counter of the first witness, in ticks; nanoseconds that it would have counted from zero; nanoseconds in one turn.
+    pub counter: u64,
+    pub since_zero: u64,
+    pub wrap: u64,
 }
 
 impl Reader {
@@ -80,7 +84,14 @@ impl Reader {
             .collect();
         took.sort_unstable();
         let apart = *took.get(took.len() / 2)?;
-        (apart <= CLOSE).then_some(Sample { nanos: middle, apart })
+        let watched = self.counts.first()?;
+        (apart <= CLOSE).then(|| Sample {
+            nanos: middle,
+            apart,
+            counter: watched.last,
+            since_zero: watched.scale.nanos(watched.last),
+            wrap: watched.scale.nanos(mask(watched.width)),
+        })
     }
 
     fn pass(&mut self) -> Vec<i64> {
@@ -103,7 +114,7 @@ impl Count {
         } else {
             -nanos(behind)
         };
-        self.last = now;
+        self.last = now & mask(self.width);
         self.nanos = self.nanos.saturating_add(step);
         self.nanos
     }

@@ -93,12 +93,13 @@ impl FaultKind {
         line(
             "hold",
             "H2",
-            "the first holder of the lock in a window stalls until it ends; `how=sleep` (default) or `spin`",
+            "the first holder of the lock in a window stalls until it ends; `how=sleep` (default) or `spin`; \
+             `thread=hpet-reader` strikes only holders whose thread's name begins so",
         ),
         line(
             "preempt",
             "H6",
-            "the holder needs `by` (default 10ms) of processor time at SCHED_IDLE to end its section",
+            "the holder needs `by` (default 10ms) of processor time at SCHED_IDLE to end its section; `thread` as for hold",
         ),
         line(
             "lock-lost",
@@ -109,9 +110,14 @@ impl FaultKind {
         line(
             "reenter",
             "H5",
-            "a signal handler reads the clock on the thread that holds the lock, once in each window",
+            "a signal handler reads the clock on the thread that holds the lock, once in each window; `thread` as for hold",
         ),
     ];
+
+    /// Whether it needs somebody who keeps the holder of the lock from its processor.
+    pub fn is_preemption(self) -> bool {
+        matches!(self, FaultKind::Hold(Hold::Idle(_)))
+    }
 
     /// Whether the fault is an event at the beginning of a window rather than a state during it.
     pub(crate) fn is_event(self) -> bool {

@@ -24,6 +24,28 @@ pub struct Fault {
     schedule: Schedule,
     /// Of 2^32, how many of the reads in a window are hit.
     chance: u64,
+    /// Which holder of the lock is struck.
+    thread: ThreadPrefix,
+}
+
+/// What a thread's name begins with; all do with nothing. No longer than a name can be for the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ThreadPrefix {
+    bytes: [u8; ThreadPrefix::LONGEST],
+    len: u8,
+}
+
+impl ThreadPrefix {
+    const LONGEST: usize = 15;
+
+    fn new(text: &str) -> Option<ThreadPrefix> {
+        let mut bytes = [0; ThreadPrefix::LONGEST];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(ThreadPrefix {
+            bytes,
+            len: text.len() as u8,
+        })
+    }
 }
 
 impl Fault {
@@ -40,6 +62,15 @@ impl Fault {
     /// Number and end of the window that `time` lies in.
     pub(crate) fn occurrence(&self, time: u64) -> Option<(u64, u64)> {
         self.current(time).map(|window| (window.number, window.end))
+    }
+
+    /// Whether the calling thread, which holds the lock, is one that it strikes.
+    pub(crate) fn strikes_this_thread(&self) -> bool {
+        let prefix = &self.thread.bytes[..usize::from(self.thread.len)];
+        prefix.is_empty()
+            || std::thread::current()
+                .name()
+                .is_some_and(|name| name.as_bytes().starts_with(prefix))
     }
 
     /// Whether it hits the read with that number.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Fault;
 use super::kind::{FaultKind, Hold};
 use super::schedule::Schedule;
+use super::{Fault, ThreadPrefix};
 
 /// A fault that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,12 +60,24 @@ fn parse(text: &str) -> Result<Fault, String> {
     if !(0.0..=1.0).contains(&chance) {
         return Err("`chance` must be from 0 to 1".to_owned());
     }
+    let thread = if matches!(kind, FaultKind::Hold(_) | FaultKind::Reenter) {
+        keys.take("thread").unwrap_or_default()
+    } else {
+        ""
+    };
+    let thread = ThreadPrefix::new(thread).ok_or_else(|| {
+        format!(
+            "`thread={thread}` is longer than the {} bytes of a name",
+            ThreadPrefix::LONGEST
+        )
+    })?;
     keys.none_left()?;
     let schedule = Schedule::new(at, span, every, jitter, seed)?;
     Ok(Fault {
         kind,
         schedule,
         chance: (chance * 4_294_967_296.0) as u64,
+        thread,
     })
 }
 
@@ -203,8 +215,27 @@ mod tests {
         assert!(why("freeze,every=1s").contains("needs `for`"));
         assert!(why("freeze,every=1s,for=2s").contains("not be longer"));
         assert!(why("rate,by=-1").contains("from 0 to 1000"));
+        assert!(why("freeze,thread=x").contains("no meaning"));
+        assert!(why("hold,thread=a-name-of-many-bytes").contains("15 bytes"));
         assert!(why("hold,how=dance").contains("sleep or spin"));
         assert!(why("slow,chance=2").contains("from 0 to 1"));
+    }
+
+    #[test]
+    fn a_holder_is_chosen_by_its_name() {
+        let strikes = |text: &str| {
+            let fault: Fault = text.parse().unwrap();
+            let thread = std::thread::Builder::new().name("hpet-reader/1".to_owned());
+            thread
+                .spawn(move || fault.strikes_this_thread())
+                .unwrap()
+                .join()
+                .unwrap()
+        };
+        assert!(
+            strikes("hold") && strikes("hold,thread=hpet-reader") && strikes("reenter,thread=hpet-reader/1")
+        );
+        assert!(!strikes("hold,thread=wg-tx") && !strikes("preempt,thread=hpet-reader/10"));
     }
 
     proptest! {

@@ -48,6 +48,7 @@ pub struct CombiningLock {
     bail_outs: AtomicU64,
     /// Fault H7: the word is read in two halves.
     torn: AtomicBool,
+    torn_pairs: AtomicU64,
 }
 
 /// On a cache line of its own, as in the kernel.
@@ -79,6 +80,7 @@ impl CombiningLock {
             acquisitions: AtomicU64::new(0),
             bail_outs: AtomicU64::new(0),
             torn: AtomicBool::new(false),
+            torn_pairs: AtomicU64::new(0),
         }
     }
 
@@ -107,7 +109,9 @@ impl CombiningLock {
             .is_ok()
     }
 
-    /// Step 3, by the winner: `found` is the word just before it was locked.
+    /// Step 3, by the winner: `found` is the word just before it was locked. A function of its own, so that a backtrace
+    /// shows who holds the lock.
+    #[inline(never)]
     fn section(&self, thread: u32, found: u64, in_section: impl FnOnce() -> u32) -> u32 {
         self.owner.store(thread, Ordering::Relaxed);
         self.acquisitions.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +141,8 @@ impl CombiningLock {
         }
     }
 
-    /// Step 4 as the kernel has it.
+    /// Step 4 as the kernel has it. A function of its own, so that a backtrace shows who waits.
+    #[inline(never)]
     fn wait(&self, old: u64) -> u32 {
         loop {
             spin_loop();
@@ -149,6 +154,7 @@ impl CombiningLock {
     }
 
     /// Step 4 with an end.
+    #[inline(never)]
     fn wait_bounded(&self, old: u64, looks: u32, direct: impl FnOnce() -> u32) -> u32 {
         let mut last = old;
         for _ in 0..looks {
@@ -181,6 +187,9 @@ impl CombiningLock {
         }
         spin_loop();
         let later = self.word.0.load(Ordering::Acquire);
+        if value(word) != value(later) && is_locked(word) != is_locked(later) {
+            self.torn_pairs.fetch_add(1, Ordering::Relaxed);
+        }
         word & !u64::from(u32::MAX) | later & u64::from(u32::MAX)
     }
 
@@ -195,7 +204,29 @@ impl CombiningLock {
             acquisitions: self.acquisitions.load(Ordering::Relaxed),
             bail_outs: self.bail_outs.load(Ordering::Relaxed),
             contended: self.contended,
+            torn_pairs: self.torn_pairs.load(Ordering::Relaxed),
         }
+    }
+
+    /// A rescue: puts another value into the word and leaves the lock as it is, so that everybody in step 4 leaves it, however long
+    /// the lock is held.
+    ///
+    /// `reading` is the counter, read without the lock. Where it is the value that the word has already, the next one is put in: the
+    /// same would free nobody. A faithful holder that wakes later puts its own, older reading over it, so that one reader may see the value
+    /// go back once; a bounded holder finds its reading replaced, and gives way.
+    pub fn publish(&self, reading: u32) {
+        // An error is not possible: the closure always has a word to offer.
+        let _ = self
+            .word
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                let fresh = if reading == value(word) {
+                    reading.wrapping_add(1)
+                } else {
+                    reading
+                };
+                Some(word_of(fresh, word & u64::from(u32::MAX)))
+            });
     }
 
     /// Fault H4: leaves the lock set with no owner. False where somebody holds or takes it just now.
@@ -232,4 +263,6 @@ pub struct LockReport {
     pub bail_outs: u64,
     /// What a reader does that finds the lock held.
     pub contended: Contended,
+    /// Pairs of halves that readers took from two different words (fault H7).
+    pub torn_pairs: u64,
 }

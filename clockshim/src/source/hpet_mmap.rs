@@ -122,6 +122,12 @@ impl Clocksource for HpetMmap {
     fn lock_report(&self) -> Option<LockReport> {
         self.lock.as_ref().map(CombiningLock::report)
     }
+
+    fn free_waiters(&self) {
+        if let Some(lock) = &self.lock {
+            lock.publish(self.read_direct() as u32);
+        }
+    }
 }
 
 impl HpetMmap {

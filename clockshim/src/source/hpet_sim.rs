@@ -125,6 +125,9 @@ impl HpetSim {
             let Some((number, end)) = fault.occurrence(age) else {
                 continue;
             };
+            if !fault.strikes_this_thread() {
+                continue;
+            }
             if done.fetch_max(number + 1, Ordering::AcqRel) > number {
                 continue;
             }
@@ -231,5 +234,9 @@ impl Clocksource for HpetSim {
 
     fn lock_report(&self) -> Option<LockReport> {
         Some(self.lock.report())
+    }
+
+    fn free_waiters(&self) {
+        self.lock.publish(self.counter());
     }
 }

@@ -40,17 +40,26 @@ pub(crate) enum Source {
 impl Source {
     /// Opens the clock of that kind, or says why it is not to be had.
     pub fn open(kind: SourceKind, host: &Host) -> Result<Source, OpenError> {
+        Source::open_contended(kind, host, Contended::default())
+    }
+
+    /// The same, with what readers do at a lock, for a clock that has one.
+    pub fn open_contended(kind: SourceKind, host: &Host, contended: Contended) -> Result<Source, OpenError> {
         match kind {
             SourceKind::Boottime => Boottime::open().map(Source::Boottime),
             SourceKind::Coarse => Coarse::open().map(Source::Coarse),
             SourceKind::Tsc => Tsc::open(host).map(Source::Tsc),
             SourceKind::Hpet => HpetMmap::open(host).map(|hpet| Source::Hpet(hpet.into())),
             SourceKind::HpetLocked => {
-                HpetMmap::open_locked(host, Contended::default()).map(|hpet| Source::Hpet(hpet.into()))
+                HpetMmap::open_locked(host, contended).map(|hpet| Source::Hpet(hpet.into()))
             }
-            SourceKind::HpetSim => Ok(Source::HpetSim(
-                HpetSim::new(SimConfig::default(), host.clone()).into(),
-            )),
+            SourceKind::HpetSim => {
+                let config = SimConfig {
+                    contended,
+                    ..SimConfig::default()
+                };
+                Ok(Source::HpetSim(HpetSim::new(config, host.clone()).into()))
+            }
             SourceKind::Manual | SourceKind::Custom => Err(OpenError {
                 kind,
                 why: "it exists only where the program brings it along".to_owned(),
@@ -154,6 +163,11 @@ impl Sources {
         self.0[kind as usize].get()
     }
 
+    /// The clock at that place, as an anchor names it.
+    pub fn at(&self, place: u64) -> Option<&Source> {
+        self.0[place as usize % SLOTS].get()
+    }
+
     /// The counter of the clock at that place. A place that was never filled reads zero; the timekeeper names none.
     ///
     /// The TSC is told apart here, so that its stamp is a compare and the instruction; a call costs less than a
@@ -170,6 +184,6 @@ impl Sources {
 
     #[inline(never)]
     fn read_other(&self, place: u64) -> u64 {
-        self.0[place as usize % SLOTS].get().map_or(0, Source::read)
+        self.at(place).map_or(0, Source::read)
     }
 }

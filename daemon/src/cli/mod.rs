@@ -3,10 +3,12 @@
 mod clocks;
 mod keys;
 pub mod lab;
+mod reproduce_args;
 mod run;
 mod status;
 mod units;
 pub mod up;
+mod watchdog_args;
 mod wrap;
 
 use std::ffi::OsString;
@@ -19,6 +21,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::logging::{self, Format, Level, LogOptions};
+use crate::watchdog::control_thread;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -148,6 +151,8 @@ fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("hpetun-control")
+        .on_thread_start(control_thread::begins)
+        .on_thread_stop(control_thread::ends)
         .enable_all()
         .build()
         .context("cannot start the control threads")

@@ -13,12 +13,15 @@ use clockshim::{Fault, SourceKind};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
+use super::reproduce_args::ReproduceArgs;
+use super::watchdog_args::WatchdogArgs;
 use super::{control_runtime, error_chain, interface_name, log_level, start_logging};
 use crate::daemonise::{Output, Report, Side, daemonise};
 use crate::device::{Device, DeviceOptions};
 use crate::logging::{self, Format, Level};
 use crate::sys::process::{exit_now, take_inherited};
 use crate::uapi::{self, UapiSocket};
+use crate::watchdog::{self, control_thread};
 
 /// Exit status after a second SIGINT: 128 and its number, as a shell tells it.
 const FORCED: i32 = 130;
@@ -34,6 +37,8 @@ pub struct RunArgs {
     /// What goes wrong with `--clock hpet-sim`, such as freeze,at=3s (`hpetun lab --faults` lists them; repeatable)
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault_text)]
     faults: Vec<String>,
+    #[command(flatten)]
+    reproduce: ReproduceArgs,
     /// Let the kernel hand over and take large segments
     #[arg(
         long,
@@ -46,9 +51,8 @@ pub struct RunArgs {
     /// Workers each way [default: half the CPUs]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
-    /// Tx workers do not yield while packets wait, as the kernel's did not before 2020: to reproduce a stall
-    #[arg(long)]
-    never_yield: bool,
+    #[command(flatten)]
+    watchdog: WatchdogArgs,
     /// text, json or journald [default: text; in the background journald where it runs]
     #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     log_format: Option<Format>,
@@ -172,7 +176,10 @@ impl Start {
                 faults,
                 offload: args.offload == Switch::On,
                 workers: args.workers.map(NonZeroUsize::get),
-                never_yield: args.never_yield,
+                clock_mode: args.reproduce.mode(),
+                clock_readers: args.reproduce.clock_readers.into(),
+                never_yield: args.reproduce.never_yield,
+                watchdog: args.watchdog.over(watchdog::Options::default()),
                 tun_fd: take("WG_TUN_FD", environment.tun_fd)?,
             },
             uapi_fd: take("WG_UAPI_FD", environment.uapi_fd)?,
@@ -216,8 +223,11 @@ async fn supervise(
 ) -> anyhow::Result<()> {
     let interface = device.interface();
     let mut control = tokio::spawn(uapi::serve(socket, device.clone()));
+    let _attendance = control_thread::attend(device).context("cannot listen to SIGUSR1")?;
     info!(%interface, version = %env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
     ready();
+    // Nobody to tell where systemd did not start us.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     let result = tokio::select! {
         () = device.stopped() => Ok("the interface is gone"),

@@ -115,9 +115,7 @@ impl fmt::Display for View<'_> {
         workers(f, self.style, &self.status.workers)?;
         latency(f, self.style, &self.status.latency_us)?;
         drops(f, self.style, &self.status.drops)?;
-        for stall in &self.status.stalls {
-            writeln!(f, "  {} {stall}", self.style.alarm("stall:"))?;
-        }
+        watchdog(f, self.style, self.status)?;
         self.status.peers.iter().try_for_each(|peer| self.peer(f, peer))
     }
 }
@@ -241,6 +239,39 @@ fn latency(f: &mut fmt::Formatter<'_>, style: Style, latency: &LatencyStatus) ->
     Ok(())
 }
 
+/// Nothing where there is nothing to tell.
+fn watchdog(f: &mut fmt::Formatter<'_>, style: Style, status: &Status) -> fmt::Result {
+    let seen = &status.watchdog;
+    for stall in &status.stalls {
+        writeln!(f, "  {} {stall}", style.alarm("stall:"))?;
+    }
+    if !seen.stalls.is_empty() {
+        let classes: Vec<_> = seen
+            .stalls
+            .iter()
+            .map(|(class, count)| format!("{class} {}", Grouped(*count)))
+            .collect();
+        writeln!(
+            f,
+            "  {} {}; {} suppressed; {} over, the longest after {} ms",
+            style.label("stalls:"),
+            classes.join(", "),
+            Plural(seen.suppressed, "report"),
+            Grouped(seen.stall_ms.count),
+            seen.stall_ms.max
+        )?;
+    }
+    if seen.rescues > 0 {
+        let rescues = Plural(seen.rescues, "time");
+        writeln!(
+            f,
+            "  {} {rescues}, from a clock that held its readers up",
+            style.label("rescued:")
+        )?;
+    }
+    Ok(())
+}
+
 fn drops(f: &mut fmt::Formatter<'_>, style: Style, drops: &BTreeMap<String, u64>) -> fmt::Result {
     if drops.is_empty() {
         return Ok(());
@@ -255,7 +286,7 @@ fn drops(f: &mut fmt::Formatter<'_>, style: Style, drops: &BTreeMap<String, u64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{ClockStatus, Quantiles};
+    use crate::status::{ClockStatus, Quantiles, WatchdogStatus};
 
     const NOW: Duration = Duration::from_secs(1_700_000_000);
 
@@ -313,6 +344,17 @@ mod tests {
                 staged: 1,
             }],
             stalls: vec![],
+            watchdog: WatchdogStatus {
+                stalls: BTreeMap::from([("spinning".into(), 2)]),
+                suppressed: 7,
+                rescues: 1,
+                stall_ms: Quantiles {
+                    max: 23_412.0,
+                    count: 2,
+                    ..Quantiles::default()
+                },
+                ..WatchdogStatus::default()
+            },
         }
     }
 
@@ -327,6 +369,8 @@ mod tests {
             "  wg-tx/0         4712         1,000,000         40,000     25.0         12,345",
             "  tx            17.3us     120us    2.10ms     1.25s",
             "  dropped: bad_source 3, no_route 1,200",
+            "  stalls: spinning 2; 7 reports suppressed; 2 over, the longest after 23412 ms",
+            "  rescued: 1 time, from a clock that held its readers up",
             "peer: 3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=",
             "  latest handshake: 1 minute, 3 seconds ago",
             "  transfer: 1.50 GiB received, 1023 B sent",

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::log_level;
+use super::watchdog_args::WatchdogArgs;
 use crate::config::{self, Config, Log};
 use crate::control::Control;
 use crate::device::{Device, DeviceOptions};
@@ -18,6 +19,7 @@ use crate::logging::{self, LogOptions};
 use crate::reconcile::Setup;
 use crate::sys::process::exit_now;
 use crate::uapi;
+use crate::watchdog::control_thread;
 
 /// Exit status after a second SIGINT: 128 and its number, as a shell tells it.
 const FORCED: i32 = 130;
@@ -36,6 +38,8 @@ pub struct UpArgs {
     /// Workers each way [default: half the CPUs]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
+    #[command(flatten)]
+    watchdog: WatchdogArgs,
 }
 
 fn on_or_off(text: &str) -> Result<bool, String> {
@@ -62,10 +66,13 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     let device = Device::start(DeviceOptions {
         name: interface,
         clock: args.clock.or(config.clock).unwrap_or(SourceKind::Boottime),
-        faults: Vec::new(),
+        faults: config.faults.clone(),
         offload: args.offload,
         workers: args.workers.map(NonZeroUsize::get),
+        clock_mode: config.clock_mode,
+        clock_readers: 0,
         never_yield: false,
+        watchdog: args.watchdog.over(config.watchdog),
         tun_fd: None,
     })?;
     let result = carry(&args.file, &device, config, endpoints, &mut signals).await;
@@ -89,6 +96,7 @@ async fn carry(
 ) -> anyhow::Result<()> {
     let interface = device.interface();
     let socket = uapi::listen(&interface)?;
+    let _attendance = control_thread::attend(device).context("cannot listen to SIGUSR1")?;
     let mut setup = Setup::new(Arc::clone(device) as Arc<dyn Control>, &interface).await?;
     // Dropped at every way out, and the socket's file with it.
     let mut service = tokio::task::JoinSet::new();
@@ -138,6 +146,8 @@ async fn keep(
         return error.into();
     }
     info!(file = %file.display(), peers, version = %env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+    // Nobody to tell where systemd did not start us.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     // `None` once there can be no further signal, which does not happen while the runtime lives.
     while hangup.recv().await.is_some() {
         match reload(file, setup, &mut source).await {

@@ -3,6 +3,7 @@
 //! [`parse`](mod@parse) finds sections and keys, [`values`] reads what is behind the `=`, and what comes out is a
 //! [`Config`] that is right in itself: every key is valid, no peer is named twice and no address is two peers'.
 
+mod clock;
 mod parse;
 #[cfg(test)]
 mod properties;
@@ -10,6 +11,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 mod values;
+mod watchdog;
 
 use std::fmt;
 use std::fs::File;
@@ -18,11 +20,13 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use clockshim::SourceKind;
+use clockshim::hpet::Contended;
+use clockshim::{Fault, SourceKind};
 use ipnet::IpNet;
 
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::logging::{Format, Level};
+use crate::watchdog::Options;
 
 pub use parse::parse;
 pub use resolve::{Endpoints, ResolveError, resolve};
@@ -31,13 +35,19 @@ pub use resolve::{Endpoints, ResolveError, resolve};
 const MAX_LENGTH: u64 = 64 << 20;
 
 /// A configuration file, understood and checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub interface: Interface,
     /// In the order of the file.
     pub peers: Vec<Peer>,
     /// `[Clock] Source`: which clock stamps the packets.
     pub clock: Option<SourceKind>,
+    /// `[Clock] Mode`: what a reader does at the clock's lock.
+    pub clock_mode: Option<Contended>,
+    /// `[Clock] Fault`, each: what goes wrong with a simulated clock.
+    pub faults: Vec<Fault>,
+    /// `[Watchdog]`.
+    pub watchdog: Options,
     /// `[Log]`.
     pub log: Log,
 }
@@ -110,7 +120,7 @@ pub struct Log {
 }
 
 /// A file that was read: what it says, and what is odd but allowed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     pub config: Config,
     /// One line each, beginning with the file and mostly the line.

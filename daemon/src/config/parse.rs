@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use clockshim::SourceKind;
 use ipnet::IpNet;
 
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::logging::{Format, Level};
 
+use super::clock::ClockDraft;
 use super::values::{self, Value};
+use super::watchdog::WatchdogDraft;
 use super::{Config, ConfigError, Endpoint, Interface, Loaded, Log, Peer, Table};
 
 /// Reads `text`, which errors and warnings call `file`.
@@ -38,9 +39,9 @@ pub fn parse(text: &str, file: &Path) -> Result<Loaded, ConfigError> {
 }
 
 /// Something to say about a line, counted from 1.
-struct At {
-    line: usize,
-    what: String,
+pub(super) struct At {
+    pub line: usize,
+    pub what: String,
 }
 
 /// What the lines so far say.
@@ -49,7 +50,8 @@ struct Draft {
     section: Section,
     interface: Option<InterfaceDraft>,
     peers: Vec<PeerDraft>,
-    clock: Once<SourceKind>,
+    clock: ClockDraft,
+    watchdog: WatchdogDraft,
     level: Once<Level>,
     format: Once<Format>,
 }
@@ -89,7 +91,7 @@ struct PeerDraft {
 }
 
 /// The value of a key that may be given once, and where it was.
-struct Once<T>(Option<(T, usize)>);
+pub(super) struct Once<T>(Option<(T, usize)>);
 
 impl<T> Default for Once<T> {
     fn default() -> Self {
@@ -98,7 +100,7 @@ impl<T> Default for Once<T> {
 }
 
 impl<T> Once<T> {
-    fn set(&mut self, setting: &Setting<'_>, read: Value<T>) -> Result<(), String> {
+    pub fn set(&mut self, setting: &Setting<'_>, read: Value<T>) -> Result<(), String> {
         if let Some((_, first)) = &self.0 {
             return Err(format!(
                 "{} is given twice; the first is on line {first}",
@@ -110,17 +112,22 @@ impl<T> Once<T> {
         Ok(())
     }
 
-    fn take(self) -> Option<T> {
+    /// Where it was given.
+    pub fn line(&self) -> Option<usize> {
+        self.0.as_ref().map(|(_, line)| *line)
+    }
+
+    pub fn take(self) -> Option<T> {
         self.0.map(|(value, _)| value)
     }
 }
 
 /// One `Key = value` line.
-struct Setting<'a> {
+pub(super) struct Setting<'a> {
     /// As the documentation spells it.
-    key: &'a str,
-    value: &'a str,
-    line: usize,
+    pub key: &'a str,
+    pub value: &'a str,
+    pub line: usize,
 }
 
 impl Setting<'_> {
@@ -222,18 +229,8 @@ impl Draft {
                     shown(key)
                 )),
             },
-            (Section::Clock, ..) => match lower.as_str() {
-                "source" => self.clock.set(&setting("Source"), |text| {
-                    text.to_ascii_lowercase()
-                        .parse()
-                        .map_err(|error| format!("is wrong: {error}"))
-                }),
-                _ => Err(format!("[Clock] has no key {}; it has Source", shown(key))),
-            },
-            (Section::Watchdog, ..) => Err(format!(
-                "this version has no settings in [Watchdog]; remove {}",
-                shown(key)
-            )),
+            (Section::Clock, ..) => self.clock.set(key, value, line),
+            (Section::Watchdog, ..) => self.watchdog.set(key, value, line),
             (Section::Log, ..) => match lower.as_str() {
                 "level" => self.level.set(&setting("Level"), |text| {
                     text.parse().map_err(|error| format!("is wrong: {error}"))
@@ -269,7 +266,10 @@ impl Draft {
             Config {
                 interface,
                 peers,
-                clock: self.clock.take(),
+                clock: self.clock.source.take(),
+                clock_mode: self.clock.mode.take(),
+                faults: self.clock.faults,
+                watchdog: self.watchdog.finish()?,
                 log,
             },
             warnings,
@@ -278,7 +278,7 @@ impl Draft {
 }
 
 /// The key's name for an error, unless it may be a part of a base64 key, which ends in `=` too.
-fn shown(key: &str) -> String {
+pub(super) fn shown(key: &str) -> String {
     match key.len() <= 24 && key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         true => format!("`{key}`"),
         false => "like this".to_owned(),

@@ -150,6 +150,9 @@ fn any_config() -> impl Strategy<Value = Config> {
                     interface,
                     peers,
                     clock,
+                    clock_mode: None,
+                    faults: Vec::new(),
+                    watchdog: crate::watchdog::Options::default(),
                     log: Log { level, format: None },
                 }
             },

@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use clockshim::SourceKind;
+use clockshim::hpet::Contended;
 use ipnet::IpNet;
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
 };
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::logging::{Format, Level};
+use crate::watchdog::{Action, Options};
 
 pub(super) const PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
 pub(super) const PUBLIC_1: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
@@ -80,7 +83,7 @@ fn everything_that_a_file_may_say() {
          [Peer]   # first\nPublicKey = {PUBLIC_1}\nPresharedKey = {PRIVATE}\nAllowedIPs = 10.0.0.2/32,10.1.2.3/16\n\
          AllowedIPs = fd00::/8\nEndpoint = [2001:db8::1]:51820\nPersistentKeepalive = 25\n\n\
          [Peer]\nPublicKey = {PUBLIC_2}\nEndpoint = vpn.example.org:7\n\
-         [Clock]\nSource = coarse\n[Watchdog]\n[Log]\nLevel = debug\nFormat = json\n"
+         [Clock]\nSource = hpet-sim\nMode = Faithful\nFault = freeze,at=3s\nFault = torn\n[Watchdog]\nThreshold = 250ms\nAction=Failover\nAllWorkers = yes\n[Log]\nLevel = debug\nFormat = json\n"
     ));
     let nets = |list: &[&str]| {
         list.iter()
@@ -115,7 +118,14 @@ fn everything_that_a_file_may_say() {
                 allowed_ips: Vec::new(),
             },
         ],
-        clock: Some(SourceKind::Coarse),
+        clock: Some(SourceKind::HpetSim),
+        clock_mode: Some(Contended::Faithful),
+        faults: vec!["freeze,at=3s".parse().unwrap(), "torn".parse().unwrap()],
+        watchdog: Options {
+            threshold: Duration::from_millis(250),
+            action: Action::Failover,
+            all_workers: true,
+        },
         log: Log {
             level: Some(Level::Debug),
             format: Some(Format::Json),
@@ -291,9 +301,34 @@ fn errors_of_whole_sections() {
         &["no key `Speed`", "Source"],
     );
     assert_error(
+        &format!("{interface}[Clock]\nFault = melt\n"),
+        4,
+        &["Fault", "`melt`", "use one of slow"],
+    );
+    assert_error(
+        &format!("{interface}[Clock]\nMode = fast\n"),
+        4,
+        &["Mode", "`fast`", "faithful"],
+    );
+    assert_error(
         &format!("{interface}[Watchdog]\nThreshold = 1\n"),
         4,
-        &["no settings in [Watchdog]"],
+        &["Threshold", "`1`", "20ms to 1h"],
+    );
+    assert_error(
+        &format!("{interface}[Watchdog]\nPreset = kernel\nThreshold = 1s\n"),
+        5,
+        &["Threshold and Preset", "leave one"],
+    );
+    assert_error(
+        &format!("{interface}[Watchdog]\nAction = panic\n"),
+        4,
+        &["Action", "`panic`", "abort"],
+    );
+    assert_error(
+        &format!("{interface}[Watchdog]\nBite = hard\n"),
+        4,
+        &["no key `Bite`", "AllWorkers"],
     );
     assert_error(
         &format!("{interface}[Log]\nLevel = loud\n"),

@@ -4,12 +4,11 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use clockshim::{Arbiter, Timekeeper};
-use tracing::warn;
-
 use super::Shared;
 use crate::sys::poll;
 use crate::watchdog::heartbeat::{Heartbeat, Stage};
+use crate::watchdog::log;
+use clockshim::{Arbiter, Timekeeper};
 
 /// Until the device stops.
 pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>, heart: &Heartbeat) {
@@ -19,7 +18,7 @@ pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>, heart: &Heartbeat) {
         keeper.update();
         if let Some(verdict) = arbiter.round() {
             // Once for each clock that is put away, so it needs no limit.
-            warn!("{verdict}");
+            log::clock(&verdict);
             device.note_clock_verdict(verdict.to_string());
         }
         let pause = arbiter.interval().as_millis().clamp(1, 250) as i32;

@@ -264,7 +264,8 @@ impl Shared {
             },
             drops: self.drops.by_name(),
             peers: snapshot.peers.iter().map(|peer| self.peer_status(peer)).collect(),
-            stalls: Vec::new(),
+            stalls: self.record.lines(),
+            watchdog: self.record.status(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The device: owns the interface, the peers and the workers. Start here; what the workers share is in `shared.rs`,
 //! what can be changed while it runs in `control.rs`.
 
+mod clock_readers;
 mod clock_thread;
 mod control;
 mod link_thread;
@@ -10,7 +11,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use clockshim::hpet::Contended;
 use clockshim::{Fault, Host, HpetSim, SimConfig, SourceKind, Timekeeper};
 use parking_lot::Mutex;
 use tracing::info;
@@ -19,8 +22,11 @@ use crate::handshake::{self, Handshakes};
 use crate::rx_worker::RxWorker;
 use crate::tun::{Tun, TunError};
 use crate::tx_worker::TxWorker;
+use crate::watchdog::post::Work;
 use crate::watchdog::roster::Watched;
+use crate::watchdog::{self, Watchdog};
 
+use clock_readers::ClockReaders;
 pub use shared::Shared;
 
 #[derive(Debug)]
@@ -30,12 +36,17 @@ pub struct DeviceOptions {
     pub clock: SourceKind,
     /// What goes wrong with the clock; for [`SourceKind::HpetSim`] alone.
     pub faults: Vec<Fault>,
+    /// What a reader does that finds the clock's lock held; for clocks that have one alone.
+    pub clock_mode: Option<Contended>,
+    /// Threads that read the clock beside the workers, as other processors would: to reproduce a stall.
+    pub clock_readers: usize,
     /// Superpackets and checksums left to us by the kernel, where it can.
     pub offload: bool,
     /// Workers each way. `None`: half the cores, at least one.
     pub workers: Option<usize>,
     /// Tx workers do not yield while packets wait, as the kernel's did not before 2020: to reproduce a stall.
     pub never_yield: bool,
+    pub watchdog: watchdog::Options,
     /// An interface that is made already.
     pub tun_fd: Option<OwnedFd>,
 }
@@ -48,6 +59,8 @@ pub enum StartError {
     Clock(#[from] clockshim::OpenError),
     #[error("faults are for the simulated clock alone: use --clock hpet-sim instead of {0}, or no --fault")]
     FaultOnRealClock(SourceKind),
+    #[error("clock {0} has no lock to wait for: --clock-mode is for hpet-sim and hpet-locked")]
+    ModeWithoutLock(SourceKind),
     #[error("cannot open UDP sockets: {0}")]
     Sockets(#[from] crate::udp::BindError),
     #[error("cannot start a thread: {0}")]
@@ -59,6 +72,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Device {
     shared: Arc<Shared>,
+    /// The longest time between two beats of the control threads.
+    beat: Duration,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -66,7 +81,8 @@ impl Device {
     /// Makes the interface and starts its threads. It is usable, and may be moved to another network namespace, as soon
     /// as this returns.
     pub fn start(options: DeviceOptions) -> Result<Arc<Self>, StartError> {
-        let keeper = Arc::new(open_clock(options.clock, options.faults)?);
+        let readers = ClockReaders::of(&options);
+        let keeper = Arc::new(open_clock(options.clock, options.clock_mode, options.faults)?);
         let workers = options.workers.unwrap_or_else(default_workers).max(1);
         let given = options.tun_fd.is_some();
         let tun = match options.tun_fd {
@@ -86,9 +102,11 @@ impl Device {
         shared.open_sockets(0, 0)?;
         let device = Arc::new(Self {
             shared: Arc::new(shared),
+            beat: options.watchdog.threshold / 2,
             threads: Mutex::default(),
         });
-        device.spawn_all(tray, workers, given)?;
+        device.spawn_all(tray, workers, given, options.watchdog)?;
+        readers.start(&device)?;
         info!(
             interface = device.shared.tun.name(),
             clock = device.shared.keeper.source_name(),
@@ -100,7 +118,13 @@ impl Device {
         Ok(device)
     }
 
-    fn spawn_all(&self, tray: handshake::Tray, rx_workers: usize, given: bool) -> Result<(), StartError> {
+    fn spawn_all(
+        &self,
+        tray: handshake::Tray,
+        rx_workers: usize,
+        given: bool,
+        watchdog: watchdog::Options,
+    ) -> Result<(), StartError> {
         let shared = &self.shared;
         let link =
             link_thread::LinkThread::start(shared.clone(), given).map_err(|source| StartError::Setup {
@@ -109,9 +133,21 @@ impl Device {
             })?;
         self.threads.lock().push(link);
         let clock = Watched::new("wg-clock", "hpetun::device::clock_thread::run");
-        let (device, keeper, own) = (shared.clone(), shared.keeper.clone(), clock.clone());
-        self.spawn(clock, move || clock_thread::run(&device, keeper, &own.heart))?;
         let desk = Watched::new("wg-handshake", "hpetun::handshake::run");
+        let (device, keeper, own) = (shared.clone(), shared.keeper.clone(), clock.clone());
+        let others = [&clock, &desk, &shared.control];
+        let mut posts = others.map(|thread| (thread.clone(), Work::Unknown)).to_vec();
+        posts.extend(
+            (0..)
+                .zip(&shared.tx_metrics)
+                .map(|(i, tx)| (tx.thread.clone(), Work::Tx(i))),
+        );
+        posts.extend(
+            (0..)
+                .zip(&shared.rx_metrics)
+                .map(|(i, rx)| (rx.thread.clone(), Work::Rx(i))),
+        );
+        self.spawn(clock, move || clock_thread::run(&device, keeper, &own.heart))?;
         let handshakes = Handshakes::new(shared.clone(), tray, desk.clone());
         self.spawn(desk, move || handshakes.run())?;
         for index in 0..shared.tun.queues() {
@@ -122,7 +158,9 @@ impl Device {
             let worker = RxWorker::new(shared.clone(), index);
             self.spawn(shared.rx_metrics[index].thread.clone(), move || worker.run())?;
         }
-        Ok(())
+        let dog = Watchdog::new(shared.clone(), watchdog, posts);
+        let own = Watched::silent("wg-watchdog", "hpetun::watchdog::run");
+        self.spawn(own, move || dog.run())
     }
 
     fn spawn(&self, watched: Arc<Watched>, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
@@ -140,6 +178,16 @@ impl Device {
             .map_err(StartError::Thread)?;
         self.threads.lock().push(thread);
         Ok(())
+    }
+
+    /// The heartbeat of whoever serves the control socket, signals and timers, and how often it must beat.
+    pub fn control_heart(&self) -> (Arc<Watched>, Duration) {
+        (self.shared.control.clone(), self.beat)
+    }
+
+    /// Logs what every thread is doing.
+    pub fn dump_threads(&self) {
+        self.shared.dump_waker().wake();
     }
 
     /// Name of the interface, in the namespace where it is now.
@@ -169,20 +217,28 @@ impl Drop for Device {
     }
 }
 
-fn open_clock(kind: SourceKind, faults: Vec<Fault>) -> Result<Timekeeper, StartError> {
+fn open_clock(
+    kind: SourceKind,
+    mode: Option<Contended>,
+    faults: Vec<Fault>,
+) -> Result<Timekeeper, StartError> {
+    let has_lock = matches!(kind, SourceKind::HpetSim | SourceKind::HpetLocked);
+    if mode.is_some() && !has_lock {
+        return Err(StartError::ModeWithoutLock(kind));
+    }
+    let contended = mode.unwrap_or_default();
     if faults.is_empty() {
-        return Ok(Timekeeper::open(kind)?);
+        return Ok(Timekeeper::open_contended(kind, contended)?);
     }
     if kind != SourceKind::HpetSim {
         return Err(StartError::FaultOnRealClock(kind));
     }
-    let sim = HpetSim::new(
-        SimConfig {
-            faults,
-            ..SimConfig::default()
-        },
-        Host::System,
-    );
+    let config = SimConfig {
+        faults,
+        contended,
+        ..SimConfig::default()
+    };
+    let sim = HpetSim::new(config, Host::System);
     Ok(Timekeeper::simulated(Arc::new(sim)))
 }
 

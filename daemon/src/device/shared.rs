@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
@@ -18,10 +19,12 @@ use crate::metrics::{DropReason, Drops, WorkerMetrics};
 use crate::noise::Identity;
 use crate::peer::{Peer, PeerRef};
 use crate::routing::AllowedIps;
-use crate::sys::poll::Waker;
+use crate::sys::poll::{self, Waker};
 use crate::tun::{self, Tun};
 use crate::tunnel::{Now, Outbox};
 use crate::udp::{BindError, Endpoint, SendFailure, Sockets};
+use crate::watchdog::post::Work;
+use crate::watchdog::record::Record;
 use crate::watchdog::roster::Watched;
 
 /// Lock order: `settings`, then `peers`, then `routing`, then a peer's tunnel, then the index table.
@@ -45,7 +48,12 @@ pub struct Shared {
     send_error: AtomicI32,
     /// What was found wrong with the clocks used so far, one line each.
     clock_verdicts: Mutex<Vec<String>>,
+    /// Whoever serves the control socket, signals and timers.
+    pub control: Arc<Watched>,
+    /// What the watchdog has seen.
+    pub record: Record,
     stop_waker: Waker,
+    dump_waker: Waker,
     rx_wakers: Vec<Waker>,
     /// Workers go on without a pause for as long as packets wait.
     pub never_yield: bool,
@@ -93,7 +101,10 @@ impl Shared {
             up: AtomicBool::new(false),
             send_error: AtomicI32::new(0),
             clock_verdicts: Mutex::default(),
+            control: Watched::new("hpetun-control", "hpetun::cli::control_runtime"),
+            record: Record::default(),
             stop_waker: Waker::new()?,
+            dump_waker: Waker::new()?,
             rx_wakers: (0..rx_workers).map(|_| Waker::new()).collect::<io::Result<_>>()?,
             never_yield,
             stopping: watch::Sender::new(false),
@@ -234,6 +245,25 @@ impl Shared {
         self.clock_verdicts.lock().clone()
     }
 
+    // The watchdog, which must not wait for anybody.
+
+    /// Whether there is something for a worker to do.
+    pub fn has_work(&self, work: Work) -> bool {
+        match work {
+            Work::Tx(worker) => is_any_readable([Some(self.tun.queue(worker).as_fd()), None]),
+            Work::Rx(worker) => {
+                let sockets = self.sockets.try_read().and_then(|sockets| sockets.clone());
+                sockets.is_some_and(|sockets| is_any_readable(sockets.of_worker(worker)))
+            }
+            Work::Unknown => false,
+        }
+    }
+
+    /// Wakes the watchdog to log what every thread is doing.
+    pub fn dump_waker(&self) -> &Waker {
+        &self.dump_waker
+    }
+
     // The end.
 
     pub fn is_stopping(&self) -> bool {
@@ -273,4 +303,8 @@ impl Shared {
         error!(worker, error = %cause, "worker failed; stopping");
         self.stop();
     }
+}
+
+fn is_any_readable(fds: [Option<BorrowedFd<'_>>; 2]) -> bool {
+    poll::readable(fds, 0).is_ok_and(|found| found.iter().any(|one| one.readable))
 }

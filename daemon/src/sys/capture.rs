@@ -238,11 +238,17 @@ pub fn read_memory(address: u64, buffer: &mut [u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
+
+    /// For tests that want a thread to be interrupted by a handler that does not end.
+    pub fn handle_window_change(handler: nix::sys::signal::SigHandler) {
+        // SAFETY: the tests' handler spins on an atomic and does nothing else.
+        unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGWINCH, handler) }.unwrap();
+    }
 
     #[test]
     fn a_busy_thread_answers_with_its_registers_and_stack() {

@@ -1,6 +1,7 @@
 //! The only `unsafe` of the daemon: system calls and ioctls that no crate offers.
 
 pub mod capture;
+pub mod clock;
 pub mod link;
 pub mod namespace;
 pub mod poll;

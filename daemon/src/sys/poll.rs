@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::time::Duration;
 
 use super::check;
 
@@ -10,6 +11,7 @@ use super::check;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ready {
     pub readable: bool,
+    pub writable: bool,
     /// POLLERR, POLLHUP or POLLNVAL.
     pub failed: bool,
 }
@@ -19,9 +21,26 @@ pub fn readable<const N: usize>(fds: [Option<BorrowedFd<'_>>; N], timeout_ms: i3
     wait(fds, libc::POLLIN, timeout_ms)
 }
 
-/// Waits until the descriptor takes output again, or `timeout_ms` passed.
-pub fn writable(fd: BorrowedFd<'_>, timeout_ms: i32) -> io::Result<()> {
-    wait([Some(fd)], libc::POLLOUT, timeout_ms).map(|_| ())
+/// The same with a finer limit; `None`: for ever.
+pub fn readable_within<const N: usize>(
+    fds: [Option<BorrowedFd<'_>>; N],
+    timeout: Option<Duration>,
+) -> io::Result<[Ready; N]> {
+    let mut polled = of(fds, libc::POLLIN);
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `polled` is an array of N initialised pollfd, `timeout` null or a timespec; both outlive the call.
+    let result =
+        check(unsafe { libc::ppoll(polled.as_mut_ptr(), N as libc::nfds_t, timeout, std::ptr::null()) });
+    found(polled, result)
+}
+
+/// Waits until the descriptor takes output again, or `timeout_ms` passed: false. An error of the descriptor counts as true.
+pub fn writable(fd: BorrowedFd<'_>, timeout_ms: i32) -> io::Result<bool> {
+    wait([Some(fd)], libc::POLLOUT, timeout_ms).map(|[ready]| ready.writable || ready.failed)
 }
 
 fn wait<const N: usize>(
@@ -29,14 +48,25 @@ fn wait<const N: usize>(
     events: libc::c_short,
     timeout_ms: i32,
 ) -> io::Result<[Ready; N]> {
-    // A negative descriptor is passed over by poll.
-    let mut polled = fds.map(|fd| libc::pollfd {
+    let mut polled = of(fds, events);
+    // SAFETY: `polled` is an array of N initialised pollfd, borrowed for the call.
+    let result = check(unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout_ms) });
+    found(polled, result)
+}
+
+/// A negative descriptor is passed over by poll.
+fn of<const N: usize>(fds: [Option<BorrowedFd<'_>>; N], events: libc::c_short) -> [libc::pollfd; N] {
+    fds.map(|fd| libc::pollfd {
         fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
         events,
         revents: 0,
-    });
-    // SAFETY: `polled` is an array of N initialised pollfd, borrowed for the call.
-    let result = check(unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout_ms) });
+    })
+}
+
+fn found<const N: usize>(
+    polled: [libc::pollfd; N],
+    result: io::Result<libc::c_int>,
+) -> io::Result<[Ready; N]> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
         Err(_) => return Ok([Ready::default(); N]),
@@ -44,6 +74,7 @@ fn wait<const N: usize>(
     }
     Ok(polled.map(|fd| Ready {
         readable: fd.revents & libc::POLLIN != 0,
+        writable: fd.revents & libc::POLLOUT != 0,
         failed: fd.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0,
     }))
 }

@@ -1,6 +1,33 @@
 //! The watchdog: notices a thread that stalls, and says what it is doing.
+//!
+//! A stall's way: [`heartbeat`] (every thread beats) -> [`thread`] (looks) -> [`detect`] (a stall) -> [`examine`] and [`capture`]
+//! (registers, stack, the lock's holder) -> [`symbols`] and [`unwind`] (names) -> [`classify`] and [`verdict`] -> [`report`] ->
+//! [`text`] and [`log`] -> [`rescue`].
 
+pub mod capture;
+pub mod classify;
+pub mod control_thread;
+pub mod detect;
+pub mod discipline;
+pub mod examine;
+pub mod feeder;
 pub mod heartbeat;
 pub mod hypothesis;
+pub mod lock_watch;
+pub mod log;
+pub mod options;
+pub mod post;
+pub mod record;
 pub mod report;
+pub mod rescue;
 pub mod roster;
+pub mod steal;
+pub mod symbols;
+pub mod task;
+pub mod text;
+pub mod thread;
+pub mod unwind;
+pub mod verdict;
+
+pub use options::{Action, Options};
+pub use thread::Watchdog;

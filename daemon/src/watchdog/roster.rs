@@ -81,6 +81,17 @@ impl Watched {
         Presence(self.clone())
     }
 
+    /// The calling thread, which is on the roster already, is also this one: work that moves between threads has a heartbeat of its
+    /// own.
+    pub fn appear(&self) {
+        let own = SELF.with_borrow(Clone::clone);
+        if let Some(own) = own.filter(|own| own.tid() != self.tid()) {
+            let life = own.life.lock().clone();
+            *self.life.lock() = life;
+            self.tid.store(own.tid(), Ordering::Relaxed);
+        }
+    }
+
     /// Its thread id, zero before it starts.
     pub fn tid(&self) -> u32 {
         self.tid.load(Ordering::Relaxed)

@@ -78,6 +78,7 @@ pub fn survey() -> Survey {
             opinion: Some(Opinion {
                 agreed: witnesses[..2].to_vec(),
                 ppm: vec![0.02, -0.03, 812.5],
+                ongoing: false,
                 accused: None,
                 undecided: false,
             }),

@@ -1,0 +1,31 @@
+//! The options of the watchdog on the command line.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::watchdog::options::{Action, Options, threshold};
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct WatchdogArgs {
+    /// A thread without a sign of life for so long has stalled; 20s is the kernel's [default: 100ms]
+    #[arg(long, value_name = "TIME", value_parser = threshold)]
+    watchdog_threshold: Option<Duration>,
+    /// What is done about a stall: off, log, failover (to another clock) or abort (with a core) [default: log]
+    #[arg(long, value_enum, value_name = "ACTION", hide_possible_values = true)]
+    watchdog_action: Option<Action>,
+    /// Show every thread's backtrace in a stall report
+    #[arg(long)]
+    watchdog_all_workers: bool,
+}
+
+impl WatchdogArgs {
+    /// These, and where they say nothing, `or`.
+    pub fn over(&self, or: Options) -> Options {
+        Options {
+            threshold: self.watchdog_threshold.unwrap_or(or.threshold),
+            action: self.watchdog_action.unwrap_or(or.action),
+            all_workers: self.watchdog_all_workers || or.all_workers,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Tells what kind of stall it is, from the figures that the report prints.
+
+use super::report::{Class, Figures};
+
+/// Who had the processor for less than this share of the time did not get on because it did not run.
+const BARELY_RAN: f64 = 10.0;
+
+/// The figures are those of a thread that has not yielded, or has not got on though it has work.
+pub fn classify(figures: &Figures) -> Class {
+    let ran = figures.user_percent + figures.system_percent;
+    let waited = figures.waiting_percent;
+    let slept = 100.0 - ran - waited;
+    match figures.state {
+        None | Some('Z' | 'X') => Class::Exited,
+        Some('T' | 't') => Class::Stopped,
+        // It may have run up to a moment ago, or sleep for a moment: the larger part of the time counts.
+        Some('S' | 'D') if slept > ran => Class::Blocked,
+        _ if slept > 50.0 && ran < BARELY_RAN && waited < BARELY_RAN => Class::Blocked,
+        _ if ran < BARELY_RAN => Class::Starved,
+        _ if figures.packets > 0 => Class::Hogging,
+        _ => Class::Spinning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(state: Option<char>, ran: f64, waited: f64, packets: u64) -> Class {
+        classify(&Figures {
+            state,
+            user_percent: ran,
+            waiting_percent: waited,
+            packets,
+            ..Figures::default()
+        })
+    }
+
+    #[test]
+    fn each_class_has_its_figures() {
+        assert_eq!(class(Some('R'), 99.0, 1.0, 0), Class::Spinning);
+        assert_eq!(class(Some('R'), 99.0, 1.0, 31_000), Class::Hogging);
+        assert_eq!(class(Some('R'), 2.0, 97.0, 0), Class::Starved);
+        assert_eq!(class(Some('S'), 0.0, 0.0, 0), Class::Blocked);
+        assert_eq!(class(Some('D'), 1.0, 0.0, 0), Class::Blocked);
+        assert_eq!(class(Some('t'), 0.0, 0.0, 0), Class::Stopped);
+        assert_eq!(class(Some('T'), 0.0, 0.0, 0), Class::Stopped);
+        assert_eq!(class(None, 0.0, 0.0, 0), Class::Exited);
+    }
+
+    #[test]
+    fn a_spinner_that_shares_its_processor_still_spins() {
+        assert_eq!(class(Some('R'), 33.0, 67.0, 0), Class::Spinning);
+        assert_eq!(class(Some('R'), 33.0, 67.0, 10), Class::Hogging);
+    }
+
+    #[test]
+    fn who_was_woken_just_now_was_blocked_all_the_same() {
+        assert_eq!(class(Some('R'), 1.0, 0.5, 0), Class::Blocked);
+    }
+}

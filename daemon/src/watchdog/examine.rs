@@ -1,0 +1,149 @@
+//! Examines threads for a report: samples of the stalled one, the holder of the lock, everybody else where that is asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clockshim::hpet::LockReport;
+
+use super::capture::{Shot, shoot};
+use super::lock_watch::LockWatch;
+use super::post::shares_of;
+use super::report::{Sample, ThreadFacts};
+use super::roster::{Watched, everybody};
+use super::symbols::Symbols;
+use super::task::{Task, Usage};
+use super::unwind::Unwinder;
+use crate::sys::clock;
+
+/// Samples of a stalled thread, and the time between them.
+const SAMPLES: usize = 3;
+const SAMPLES_APART: Duration = Duration::from_millis(5);
+/// Between two looks at the lock meanwhile.
+const LOOKS_APART: Duration = Duration::from_micros(500);
+
+/// A thread as it was before and after the samples of another were taken.
+#[derive(Debug)]
+struct Bystander {
+    thread: Arc<Watched>,
+    task: Option<Task>,
+    before: Option<Usage>,
+    syscall: Option<String>,
+}
+
+/// What was seen of a stalled thread and of the lock's holder, before any of it is made readable.
+#[derive(Debug)]
+pub struct Exposure {
+    pub shots: Vec<Shot>,
+    holder: Option<(Bystander, Shot, Option<Usage>, Duration)>,
+}
+
+/// Takes samples of `thread`, looks at the lock all the while, and at whoever holds it.
+pub fn expose(
+    thread: Option<&Arc<Watched>>,
+    watch: &mut LockWatch,
+    lock: impl Fn() -> Option<LockReport>,
+) -> Exposure {
+    let own = thread.map_or(0, |thread| thread.tid());
+    let holder = lock().filter(|lock| lock.locked && lock.owner != 0 && lock.owner != own);
+    let holder = holder.and_then(|lock| find(lock.owner)).map(Bystander::of);
+    let since = clock::monotonic();
+    let mut shots = Vec::with_capacity(SAMPLES);
+    for number in 0..SAMPLES {
+        let at = since + SAMPLES_APART * number as u32;
+        while clock::monotonic() < at {
+            watch.look(clock::monotonic(), lock(), true);
+            std::thread::sleep(LOOKS_APART);
+        }
+        shots.extend(thread.map(|thread| shoot(thread, &lock)));
+    }
+    let holder = holder.map(|holder| {
+        let passed = clock::monotonic().saturating_sub(since);
+        let after = holder.task.as_ref().and_then(Task::usage);
+        let shot = shoot(&holder.thread, || None);
+        (holder, shot, after, passed)
+    });
+    Exposure { shots, holder }
+}
+
+impl Exposure {
+    pub fn samples(&self, symbols: &Symbols, unwinder: &mut Unwinder) -> Vec<Sample> {
+        let since = self.shots.first().map_or(Duration::ZERO, |shot| shot.at);
+        self.shots
+            .iter()
+            .map(|shot| shot.develop(since, symbols, unwinder))
+            .collect()
+    }
+
+    pub fn cpu(&self) -> Option<u32> {
+        self.shots.first()?.answer.as_ref().ok()?.snapshot.cpu
+    }
+
+    pub fn holder(&self, symbols: &Symbols, unwinder: &mut Unwinder) -> Option<ThreadFacts> {
+        let (holder, shot, after, passed) = self.holder.as_ref()?;
+        Some(holder.facts(shot, *after, *passed, symbols, unwinder))
+    }
+}
+
+/// Everybody but the one with that thread id.
+pub fn others(but: u32, symbols: &Symbols, unwinder: &mut Unwinder) -> Vec<ThreadFacts> {
+    let everybody = everybody().unwrap_or_default().into_iter();
+    let others: Vec<_> = everybody
+        .filter(|thread| thread.tid() != 0 && thread.tid() != but)
+        .map(Bystander::of)
+        .collect();
+    let since = clock::monotonic();
+    std::thread::sleep(SAMPLES_APART);
+    let passed = clock::monotonic().saturating_sub(since);
+    others
+        .iter()
+        .map(|other| {
+            let after = other.task.as_ref().and_then(Task::usage);
+            let shot = shoot(&other.thread, || None);
+            other.facts(&shot, after, passed, symbols, unwinder)
+        })
+        .collect()
+}
+
+/// The thread with that id, if it is a known one.
+pub fn find(tid: u32) -> Option<Arc<Watched>> {
+    everybody()?.into_iter().find(|thread| thread.tid() == tid)
+}
+
+impl Bystander {
+    /// A signal would end the system call, so that is asked for first.
+    fn of(thread: Arc<Watched>) -> Self {
+        let task = Task::open(thread.tid()).ok();
+        Self {
+            before: task.as_ref().and_then(Task::usage),
+            syscall: task.as_ref().and_then(Task::syscall),
+            thread,
+            task,
+        }
+    }
+
+    fn facts(
+        &self,
+        shot: &Shot,
+        after: Option<Usage>,
+        passed: Duration,
+        symbols: &Symbols,
+        unwinder: &mut Unwinder,
+    ) -> ThreadFacts {
+        let sample = shot.develop(shot.at, symbols, unwinder);
+        let (cpu_percent, waiting_percent) = match (&self.before, &after) {
+            (Some(before), Some(after)) => shares_of(before, after, passed),
+            _ => (0.0, 0.0),
+        };
+        ThreadFacts {
+            name: self.thread.name.clone(),
+            tid: self.thread.tid(),
+            state: self.before.map(|usage| char::from(usage.state)),
+            syscall: self.syscall.clone(),
+            cpu_percent,
+            waiting_percent,
+            registers: sample.registers,
+            unanswered: sample.unanswered,
+            call_trace: sample.call_trace,
+        }
+    }
+}

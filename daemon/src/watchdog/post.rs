@@ -1,0 +1,171 @@
+//! One thread under watch: its detector, and what it had used when it was first suspected.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::detect::{Detector, Sighting};
+use super::heartbeat::{Pulse, Stage};
+use super::report::Figures;
+use super::roster::Watched;
+use super::steal::Steal;
+use super::task::{Task, Usage};
+
+#[derive(Debug)]
+pub struct Post {
+    pub watched: Arc<Watched>,
+    pub work: Work,
+    pub detector: Detector,
+    task: Option<Task>,
+    baseline: Option<Baseline>,
+    /// Its end was reported.
+    pub buried: bool,
+}
+
+/// Where its work comes from, to see whether there is some while it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// A queue of the interface, a pair of sockets.
+    Tx(usize),
+    Rx(usize),
+    /// Nobody can tell from outside.
+    Unknown,
+}
+
+/// The thread when it was first suspected.
+#[derive(Debug, Clone, Copy)]
+struct Baseline {
+    at: Duration,
+    pulse: Pulse,
+    usage: Usage,
+    stolen: Duration,
+}
+
+impl Post {
+    pub fn new(watched: Arc<Watched>, work: Work, threshold: Duration) -> Self {
+        Self {
+            watched,
+            work,
+            detector: Detector::new(threshold),
+            task: None,
+            baseline: None,
+            buried: false,
+        }
+    }
+
+    pub fn sighting(&self, has_work: impl FnOnce(Work) -> bool) -> Sighting {
+        let pulse = self.watched.heart.pulse();
+        Sighting {
+            pulse,
+            has_work: pulse.stage == Stage::Idle && has_work(self.work),
+        }
+    }
+
+    /// The files of its thread, which may be another one than before.
+    pub fn task(&mut self) -> Option<&Task> {
+        let tid = self.watched.tid();
+        if self.task.as_ref().is_none_or(|task| task.tid != tid) {
+            self.task = Task::open(tid).ok();
+        }
+        self.task.as_ref()
+    }
+
+    /// Takes down what it has used so far: what it uses from now on is used in its stall.
+    pub fn suspect(&mut self, now: Duration, steal: &mut Steal) {
+        let pulse = self.watched.heart.pulse();
+        self.baseline = self.task().and_then(Task::usage).map(|usage| Baseline {
+            at: now,
+            pulse,
+            usage,
+            stolen: steal.of(usage.cpu),
+        });
+    }
+
+    /// Whether the hypervisor had its processor for most of the time since it was suspected.
+    pub fn was_stolen(&mut self, now: Duration, steal: &mut Steal) -> bool {
+        let Some(baseline) = self.baseline else {
+            return false;
+        };
+        let stolen = steal.of(baseline.usage.cpu).saturating_sub(baseline.stolen);
+        2 * stolen > now.saturating_sub(baseline.at)
+    }
+
+    /// What it did since it was suspected.
+    pub fn figures(&mut self, now: Duration) -> Figures {
+        let pulse = self.watched.heart.pulse();
+        let usage = self.task().and_then(Task::usage);
+        let mut figures = Figures {
+            stage: pulse.stage.as_str().to_owned(),
+            state: usage.map(|usage| char::from(usage.state)),
+            ..Figures::default()
+        };
+        let Some(baseline) = self.baseline else {
+            return figures;
+        };
+        let passed = now.saturating_sub(baseline.at);
+        figures.seconds = passed.as_secs_f64();
+        figures.packets = pulse.packets.saturating_sub(baseline.pulse.packets);
+        figures.yields = pulse.yields.saturating_sub(baseline.pulse.yields);
+        if let Some(usage) = usage {
+            shares(&mut figures, &baseline.usage, &usage, passed);
+        }
+        figures
+    }
+}
+
+/// The processor time is known to the nanosecond, its parts in user mode and in the kernel only to a tick.
+fn shares(figures: &mut Figures, from: &Usage, to: &Usage, passed: Duration) {
+    let percent = |from: u64, to: u64| {
+        let nanos = to.saturating_sub(from) as f64;
+        (100.0 * nanos / passed.as_nanos().max(1) as f64).min(100.0)
+    };
+    let ran = percent(from.run_ns, to.run_ns);
+    let (user, system) = (
+        percent(from.user_ns, to.user_ns),
+        percent(from.system_ns, to.system_ns),
+    );
+    let in_user = if user + system > 0.0 {
+        user / (user + system)
+    } else {
+        1.0
+    };
+    figures.user_percent = ran * in_user;
+    figures.system_percent = ran * (1.0 - in_user);
+    figures.waiting_percent = percent(from.delay_ns, to.delay_ns);
+}
+
+/// Shares of two readings of a thread that far apart: on a processor, and waiting for one.
+pub fn shares_of(from: &Usage, to: &Usage, passed: Duration) -> (f64, f64) {
+    let mut figures = Figures::default();
+    shares(&mut figures, from, to, passed);
+    (
+        figures.user_percent + figures.system_percent,
+        figures.waiting_percent,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_told_from_counts() {
+        let from = Usage::default();
+        let to = Usage {
+            user_ns: 60_000_000,
+            system_ns: 20_000_000,
+            run_ns: 84_000_000,
+            delay_ns: 10_000_000,
+            ..from
+        };
+        let mut figures = Figures::default();
+        shares(&mut figures, &from, &to, Duration::from_millis(100));
+        let rounded = [
+            figures.user_percent,
+            figures.system_percent,
+            figures.waiting_percent,
+        ]
+        .map(f64::round);
+        assert_eq!(rounded, [63.0, 21.0, 10.0]);
+        assert_eq!(shares_of(&from, &to, Duration::from_millis(84)).0, 100.0);
+    }
+}

@@ -1,0 +1,174 @@
+//! Gets packets out of a clock that stalls its readers: before anybody stalls, where readers wait with a bound; and those that
+//! stall already, where the action is `failover`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clockshim::hpet::LockReport;
+use clockshim::{OpenError, SourceKind};
+
+use super::examine;
+use super::hypothesis::Hypothesis;
+use super::lock_watch::LockWatch;
+use super::log::{self, Event};
+use super::report::{Class, ClockFacts, Figures, StallReport};
+use super::symbols::Symbols;
+use super::unwind::Unwinder;
+use super::verdict;
+use crate::device::Shared;
+use crate::sys::clock;
+
+/// Readers that gave up waiting between two looks, from which on the lock counts as stuck.
+const BAIL_OUTS: u64 = 8;
+/// Readings between two looks that must not all have given the same value. The counter of an HPET ticks every 100 ns
+/// or faster.
+const READINGS: u64 = 64;
+/// Between two lines about torn pairs.
+const TORN_PAUSE: Duration = Duration::from_secs(60);
+
+/// Watches the lock of the clock in use, from look to look.
+#[derive(Debug, Default)]
+pub struct Rescuer {
+    last: Option<LockReport>,
+    torn_told: Option<Duration>,
+    torn_pairs: u64,
+}
+
+/// What the lock does to its readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// Nobody has taken it anew, and readers give up.
+    Stuck,
+    /// It is taken again and again, and the value does not change.
+    Frozen,
+}
+
+impl Rescuer {
+    /// The machine paused: what was seen before means nothing.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// One look. Goes over to another clock at once where this one holds its readers up.
+    pub fn look(&mut self, device: &Arc<Shared>, passed: Duration, watch: &mut LockWatch) {
+        let clock = device.keeper.clock_report();
+        let Some(now) = clock.lock else {
+            return self.forget();
+        };
+        self.tell_torn(&now);
+        let before = self.last.replace(now);
+        let Some(trouble) = before.and_then(|before| trouble(&before, &now, passed)) else {
+            return;
+        };
+        self.last = None;
+        // First the rescue, then the evidence.
+        let switched = device.keeper.switch_to_best(&[]);
+        let packets = before.map_or(0, |before| now.bail_outs - before.bail_outs);
+        let exposure = examine::expose(None, watch, || device.keeper.lock_of(clock.kind));
+        let report = evidence(clock.name, watch, &exposure, packets, trouble);
+        let what = match trouble {
+            Trouble::Stuck => "holds its readers up: its lock is not given back",
+            Trouble::Frozen => "stands still",
+        };
+        tell(device, clock.name, what, switched, &report);
+    }
+
+    /// Threads have stalled in the clock: another clock for those to come, and a fresh value for those that wait.
+    pub fn fail_over(&mut self, device: &Arc<Shared>, report: &StallReport) {
+        let clock = device.keeper.clock_report();
+        if clock.lock.is_none() {
+            return; // Somebody has left it already.
+        }
+        let switched = device.keeper.switch_to_best(&[]);
+        device.keeper.free_waiters(clock.kind);
+        self.last = None;
+        tell(device, clock.name, "has stalled its readers", switched, report);
+    }
+
+    fn tell_torn(&mut self, lock: &LockReport) {
+        let now = clock::monotonic();
+        let is_time = self
+            .torn_told
+            .is_none_or(|told| now.saturating_sub(told) > TORN_PAUSE);
+        if lock.torn_pairs > self.torn_pairs && is_time {
+            self.torn_told = Some(now);
+            let message = format!(
+                "the lock word of the clock was read in two halves that never stood in it together, {} times; nobody stalled \
+                 (H7: {})",
+                lock.torn_pairs - self.torn_pairs,
+                Hypothesis::H7.summary()
+            );
+            let event = Event::Torn {
+                hypothesis: Hypothesis::H7,
+                pairs: lock.torn_pairs,
+            };
+            log::warning(&message, &event);
+        }
+        self.torn_pairs = lock.torn_pairs;
+    }
+}
+
+fn trouble(before: &LockReport, now: &LockReport, passed: Duration) -> Option<Trouble> {
+    let taken = now.acquisitions.saturating_sub(before.acquisitions);
+    let gave_up = now.bail_outs.saturating_sub(before.bail_outs);
+    if before.locked && now.locked && taken == 0 && gave_up >= BAIL_OUTS {
+        return Some(Trouble::Stuck);
+    }
+    let ticked = passed > Duration::from_millis(1);
+    (ticked && taken + gave_up >= READINGS && gave_up > 0 && now.value == before.value)
+        .then_some(Trouble::Frozen)
+}
+
+/// A report on the clock alone, with nobody stalled, for the verdict to be reached by.
+fn evidence(
+    clock: &'static str,
+    watch: &LockWatch,
+    exposure: &examine::Exposure,
+    packets: u64,
+    trouble: Trouble,
+) -> StallReport {
+    let symbols = Symbols::read();
+    let mut unwinder = Unwinder::new(&symbols);
+    let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
+    let mut facts = watch.facts(clock::monotonic(), clock, name_of);
+    if trouble == Trouble::Stuck {
+        // The hold ended between the rescue and the look at the holder: its evidence is that of the rescue.
+        facts.acquisitions = 0;
+    }
+    let mut report = StallReport {
+        class: Class::Spinning,
+        figures: Figures {
+            packets,
+            stage: "stamp".to_owned(),
+            ..Figures::default()
+        },
+        clock: Some(facts),
+        holder: exposure.holder(&symbols, &mut unwinder),
+        ..StallReport::default()
+    };
+    report.verdict = verdict::judge(&report);
+    report
+}
+
+fn tell(
+    device: &Shared,
+    from: &str,
+    what: &str,
+    switched: Result<SourceKind, OpenError>,
+    report: &StallReport,
+) {
+    let after = match &switched {
+        Ok(clock) => format!("using {clock} now"),
+        Err(error) => format!("it stays in use: {error}"),
+    };
+    let empty = ClockFacts::default();
+    let event = Event::Rescue {
+        action: "failover",
+        clock: report.clock.as_ref().unwrap_or(&empty),
+        holder: report.holder.as_ref(),
+        verdict: &report.verdict,
+        hypothesis: report.verdict.hypothesis,
+    };
+    device.record.rescue();
+    log::rescue(&format!("clock {from} {what}; {after}"), &event);
+}

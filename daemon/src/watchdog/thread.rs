@@ -1,0 +1,327 @@
+//! The thread `wg-watchdog`: looks at every heartbeat, reports who stalls, and does what is to be done about it.
+//!
+//! It reads no clock of `clockshim`'s, and takes no lock that a worker can hold.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, info};
+
+use super::detect::{Event, LOOKS_A_THRESHOLD};
+use super::discipline::Discipline;
+use super::examine::{self, Exposure};
+use super::feeder::Feeder;
+use super::lock_watch::LockWatch;
+use super::log;
+use super::options::{Action, Options};
+use super::post::{Post, Work};
+use super::report::{Class, Figures, StallReport};
+use super::rescue::Rescuer;
+use super::roster::{Life, Watched, remember_panics};
+use super::steal::Steal;
+use super::symbols::Symbols;
+use super::text::Headline;
+use super::unwind::Unwinder;
+use super::{classify, task, verdict};
+use crate::device::Shared;
+use crate::sys::{clock, poll};
+
+/// The longest time between two looks at the lock of a clock: a reader must not wait for it for long.
+const LOCK_LOOKS: Duration = Duration::from_millis(20);
+/// So much of a sleep of the machine is told from rounding.
+const SLEPT: Duration = Duration::from_millis(10);
+
+#[derive(Debug)]
+pub struct Watchdog {
+    device: Arc<Shared>,
+    options: Options,
+    posts: Vec<Post>,
+    lock: LockWatch,
+    rescuer: Rescuer,
+    discipline: Discipline,
+    steal: Steal,
+    feeder: Feeder,
+    /// When it last looked, at the lock and at the threads; and the time asleep since boot then.
+    last: Duration,
+    last_threads: Duration,
+    slept: Duration,
+}
+
+impl Watchdog {
+    pub fn new(device: Arc<Shared>, options: Options, threads: Vec<(Arc<Watched>, Work)>) -> Self {
+        remember_panics();
+        let posts = threads
+            .into_iter()
+            .map(|(thread, work)| Post::new(thread, work, options.threshold));
+        Self {
+            posts: posts.collect(),
+            device,
+            options,
+            lock: LockWatch::default(),
+            rescuer: Rescuer::default(),
+            discipline: Discipline::default(),
+            steal: Steal::new(task::tick()),
+            feeder: Feeder::new(),
+            last: Duration::ZERO,
+            last_threads: Duration::ZERO,
+            slept: Duration::ZERO,
+        }
+    }
+
+    /// Until the device stops.
+    pub fn run(mut self) {
+        // Where that is allowed it runs before those that it watches.
+        let _ = crate::sys::thread::set_nice(-10);
+        if self.options.action == Action::Off {
+            info!("watchdog is off");
+        } else {
+            info!(threshold = ?self.options.threshold, action = ?self.options.action, threads = self.posts.len(), "watchdog started");
+        }
+        self.begin();
+        while !self.device.is_stopping() {
+            if let Err(error) = self.wait() {
+                return self.device.worker_failed("wg-watchdog", &error);
+            }
+            self.look();
+        }
+        self.bury();
+    }
+
+    fn begin(&mut self) {
+        self.last = clock::monotonic();
+        self.last_threads = self.last;
+        self.slept = clock::boottime().saturating_sub(self.last);
+    }
+
+    fn thread_period(&self) -> Duration {
+        self.options.threshold / LOOKS_A_THRESHOLD
+    }
+
+    fn period(&self) -> Duration {
+        self.thread_period().min(LOCK_LOOKS)
+    }
+
+    /// Until the next look is due, or somebody wakes it.
+    fn wait(&mut self) -> io::Result<()> {
+        let due = (self.last + self.period()).saturating_sub(clock::monotonic());
+        let timeout = (self.options.action != Action::Off).then_some(due);
+        let device = self.device.clone();
+        let dump = device.dump_waker();
+        if poll::readable_within([Some(device.stop_waker().as_fd()), Some(dump.as_fd())], timeout)?[1]
+            .readable
+        {
+            dump.clear();
+            self.dump();
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        let now = clock::monotonic();
+        let passed = now.saturating_sub(self.last);
+        if self.options.action == Action::Off || passed < self.period() {
+            return self.feeder.feed(now, true);
+        }
+        self.last = now;
+        self.excuse_pauses(now, passed);
+        let suspicion = self.posts.iter().any(|post| post.detector.is_suspect());
+        let lock = self.device.keeper.clock_report().lock;
+        self.lock.look(now, lock, suspicion);
+        self.rescuer.look(&self.device, passed, &mut self.lock);
+        let since_threads = now.saturating_sub(self.last_threads);
+        if since_threads >= self.thread_period() {
+            self.last_threads = now;
+            for post in 0..self.posts.len() {
+                self.look_at(post, now, since_threads);
+            }
+        }
+        let is_well = !self.posts.iter().any(|post| post.detector.is_stalled());
+        self.feeder.feed(now, is_well);
+    }
+
+    /// A watchdog that comes late was held up by something that held up the others too: a sleep, a pause of the virtual
+    /// machine, a SIGSTOP, a debugger. It blames nobody for that time.
+    fn excuse_pauses(&mut self, now: Duration, passed: Duration) {
+        let slept = clock::boottime().saturating_sub(now);
+        let slept_now = slept.saturating_sub(self.slept);
+        self.slept = slept;
+        let late = passed.saturating_sub(self.period());
+        let cause = if slept_now > SLEPT {
+            "the machine slept"
+        } else if 2 * late > self.options.threshold.min(Duration::from_secs(1)) {
+            "the process or the machine was paused"
+        } else {
+            return;
+        };
+        let by_ms = late.max(slept_now).as_secs_f64() * 1e3;
+        self.device.record.late();
+        debug!(by_ms, cause, "watchdog is late; it blames nobody");
+        self.posts.iter_mut().for_each(|post| post.detector.excuse());
+        // What came before the pause is not to be compared with what comes after it.
+        self.lock = LockWatch::default();
+        self.rescuer.forget();
+    }
+
+    fn look_at(&mut self, index: usize, now: Duration, passed: Duration) {
+        let Self {
+            posts, steal, device, ..
+        } = self;
+        let post = &mut posts[index];
+        match post.watched.life() {
+            Some(Life::Ended(_)) => return self.bury_one(index),
+            Some(Life::NotBorn) | None => return,
+            Some(Life::Alive(_)) => {}
+        }
+        let sighting = post.sighting(|work| device.has_work(work));
+        match post.detector.look(passed, sighting) {
+            None => {}
+            Some(Event::Suspected) => post.suspect(now, steal),
+            Some(Event::Stalled { stuck, number }) => {
+                if number == 1 && post.was_stolen(now, steal) {
+                    device.record.late();
+                    debug!(
+                        worker = post.watched.name,
+                        "its processor was stolen by the hypervisor; not blamed"
+                    );
+                    return post.detector.forgive();
+                }
+                self.stalled(index, now, stuck, number);
+            }
+            Some(Event::Recovered { stuck }) => {
+                let stuck_ms = stuck.as_secs_f64() * 1e3;
+                log::recovered(&post.watched.name, post.watched.tid(), stuck_ms);
+                device.record.recovered(stuck_ms);
+            }
+        }
+    }
+
+    fn stalled(&mut self, index: usize, now: Duration, stuck: Duration, number: u32) {
+        let Some(suppressed) = self.discipline.allow(now) else {
+            return self.device.record.suppressed();
+        };
+        let stuck_ms = stuck.as_secs_f64() * 1e3;
+        let post = &mut self.posts[index];
+        let usage = post.task().and_then(task::Task::usage);
+        log::headline(Headline {
+            cpu: usage.map(|usage| usage.cpu),
+            stuck_ms,
+            worker: &post.watched.name,
+            tid: post.watched.tid(),
+        });
+        // A signal would end the system call, so that is asked for first.
+        let (syscall, wchan) = post
+            .task()
+            .map_or((None, None), |task| (task.syscall(), task.wchan()));
+        let (thread, device) = (post.watched.clone(), self.device.clone());
+        let exposure = examine::expose(Some(&thread), &mut self.lock, || {
+            device.keeper.clock_report().lock
+        });
+        let figures = Figures {
+            syscall,
+            wchan,
+            ..post.figures(clock::monotonic())
+        };
+        let report = StallReport {
+            stuck_ms,
+            number,
+            suppressed,
+            ..self.compose(&thread, figures, &exposure)
+        };
+        self.device.record.report(&report);
+        log::report(&report);
+        self.act(&report);
+    }
+
+    /// What is known of the stall but its place in a row of reports.
+    fn compose(&mut self, thread: &Watched, figures: Figures, exposure: &Exposure) -> StallReport {
+        let symbols = Symbols::read();
+        let mut unwinder = Unwinder::new(&symbols);
+        let name = self.device.keeper.clock_report().name;
+        let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
+        let mut report = StallReport {
+            worker: thread.name.clone(),
+            pid: std::process::id(),
+            tid: thread.tid(),
+            cpu: exposure.cpu(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: kernel_release(),
+            interface: self.device.tun.name().to_owned(),
+            function: thread.function.to_owned(),
+            class: classify::classify(&figures),
+            figures,
+            samples: exposure.samples(&symbols, &mut unwinder),
+            clock: Some(self.lock.facts(clock::monotonic(), name, name_of)),
+            holder: exposure.holder(&symbols, &mut unwinder),
+            ..StallReport::default()
+        };
+        if self.options.all_workers {
+            report.others = examine::others(thread.tid(), &symbols, &mut unwinder);
+        }
+        report.verdict = verdict::judge(&report);
+        report
+    }
+
+    fn act(&mut self, report: &StallReport) {
+        match self.options.action {
+            Action::Off | Action::Log => {}
+            Action::Failover if report.verdict.hypothesis.is_some() => {
+                self.rescuer.fail_over(&self.device, report);
+            }
+            Action::Failover => {}
+            Action::Abort => {
+                tracing::error!(target: "watchdog", "watchdog: ends the process, as asked for by Action = abort");
+                std::process::abort();
+            }
+        }
+    }
+
+    /// Reports threads that ended though nobody asked them to.
+    fn bury(&mut self) {
+        for post in 0..self.posts.len() {
+            if let Some(Life::Ended(Some(_))) = self.posts[post].watched.life() {
+                self.bury_one(post);
+            }
+        }
+    }
+
+    fn bury_one(&mut self, index: usize) {
+        let post = &mut self.posts[index];
+        let Some(Life::Ended(panic)) = post.watched.life() else {
+            return;
+        };
+        if std::mem::replace(&mut post.buried, true) || (panic.is_none() && self.device.is_stopping()) {
+            return;
+        }
+        let thread = post.watched.clone();
+        let pulse = thread.heart.pulse();
+        let figures = Figures {
+            stage: pulse.stage.as_str().to_owned(),
+            packets: pulse.packets,
+            yields: pulse.yields,
+            ..Figures::default()
+        };
+        let exposure = examine::expose(None, &mut self.lock, || None);
+        let report = StallReport {
+            number: 1,
+            class: Class::Exited,
+            panic,
+            ..self.compose(&thread, figures, &exposure)
+        };
+        log::headline(report.headline());
+        self.device.record.report(&report);
+        log::report(&report);
+    }
+
+    fn dump(&self) {
+        let symbols = Symbols::read();
+        let mut unwinder = Unwinder::new(&symbols);
+        log::dump(&examine::others(0, &symbols, &mut unwinder));
+    }
+}
+
+fn kernel_release() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+    release.unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,363 @@
+//! Judges a stall by what its report holds, and by nothing else.
+
+use super::hypothesis::{Fit, Hypothesis, Verdict};
+use super::report::{Class, Frame, StallReport, ThreadFacts};
+use Hypothesis::{H1, H2, H3, H4, H5, H6, H7, H8, H9, H10};
+
+/// A holder that had the processor for less than this share of the time, and was ready to run, is kept from it.
+const KEPT_WAITING: f64 = 50.0;
+
+/// What the report comes to.
+pub fn judge(report: &StallReport) -> Verdict {
+    let Some(facts) = Facts::of(report) else {
+        return Verdict {
+            reason: "the packet clock has no lock for anybody to wait for".to_owned(),
+            ..Verdict::default()
+        };
+    };
+    let Some((hypothesis, reason)) = facts.hypothesis() else {
+        return Verdict {
+            reason: facts.why_none(),
+            ..Verdict::default()
+        };
+    };
+    let others = Hypothesis::ALL.into_iter().filter(|other| *other != hypothesis);
+    Verdict {
+        hypothesis: Some(hypothesis),
+        reason,
+        ruled_out: others
+            .filter_map(|other| Some((other, facts.against(other)?)))
+            .collect(),
+        fits_2019: Some(facts.fit(hypothesis)),
+    }
+}
+
+/// Which hypothesis a clock bears out that the arbiter found wrong, and why. Nobody need have stalled.
+pub fn judge_clock(verdict: &clockshim::Verdict) -> (Option<Hypothesis>, String) {
+    let onset = verdict.onset;
+    let seconds = |nanos: i64| nanos.unsigned_abs() as f64 / 1e9;
+    let (before, after) = onset.counter;
+    // A jump shows in one interval; what shows only over several is a drift.
+    let is_drift = !verdict.ongoing && onset.gained_ns.unsigned_abs() < onset.span_ns / 200;
+    if onset.stood_still() || verdict.deviation.stood_still() {
+        let reason = format!("the counter stood at {after:#x}, while the others went on");
+        (Some(H3), reason)
+    } else if onset.since_zero_ns <= onset.span_ns && onset.gained_ns.unsigned_abs() > onset.span_ns / 200 {
+        let reason = format!("the counter fell from {before:#x} to {after:#x}: it started again from zero");
+        (Some(H9), reason)
+    } else if verdict.ongoing || is_drift {
+        let rate = verdict.deviation.gained_ns as f64 / verdict.deviation.span_ns.max(1) as f64;
+        if rate < 0.0 {
+            (
+                Some(H10),
+                format!("the counter goes on at {:.4} times its rate", 1.0 + rate),
+            )
+        } else {
+            (
+                None,
+                format!("the counter runs ahead, at {:.4} times its rate", 1.0 + rate),
+            )
+        }
+    } else if onset.gained_ns < 0 {
+        let reason = format!(
+            "it lost {:.3} s at once and goes on right, its counter not from zero: as after a turn of {:.1} s that nobody saw the end of",
+            seconds(onset.gained_ns),
+            onset.wrap_ns as f64 / 1e9
+        );
+        (Some(H8), reason)
+    } else {
+        let reason = format!(
+            "it gained {:.3} s at once: a bad delta, as after a resume",
+            seconds(onset.gained_ns)
+        );
+        (Some(H9), reason)
+    }
+}
+
+/// What a verdict rests on.
+struct Facts<'a> {
+    report: &'a StallReport,
+    /// Samples in which the thread was reading the clock, and in which it waited for the lock; of so many.
+    reading: usize,
+    waiting: usize,
+    answered: usize,
+    word_changes: bool,
+    holder: Holder<'a>,
+}
+
+enum Holder<'a> {
+    /// The lock is free.
+    Nobody,
+    /// It is held, and no thread says that it holds it, or one that is no more.
+    Lost,
+    Itself,
+    Other(&'a ThreadFacts),
+}
+
+impl<'a> Facts<'a> {
+    fn of(report: &'a StallReport) -> Option<Self> {
+        let clock = report.clock.as_ref()?;
+        let last = clock.lock?;
+        let locks: Vec<_> = report.samples.iter().filter_map(|sample| sample.lock).collect();
+        let traces = || report.samples.iter().map(|sample| &sample.call_trace[..]);
+        let holder = match (last.locked, last.owner) {
+            (false, _) => Holder::Nobody,
+            (true, 0) => Holder::Lost,
+            (true, owner) if owner == report.tid => Holder::Itself,
+            (true, _) => report.holder.as_ref().map_or(Holder::Lost, Holder::Other),
+        };
+        Some(Self {
+            report,
+            reading: traces().filter(|trace| trace.iter().any(reads_clock)).count(),
+            waiting: traces().filter(|trace| trace.iter().any(waits_for_lock)).count(),
+            answered: traces().filter(|trace| !trace.is_empty()).count(),
+            word_changes: clock.values_seen > 1
+                || locks.windows(2).any(|pair| pair[0].value != pair[1].value),
+            holder,
+        })
+    }
+
+    fn hypothesis(&self) -> Option<(Hypothesis, String)> {
+        let clock = self.report.clock.as_ref()?;
+        // Half of the samples at least: one alone may have caught it at anything.
+        let in_clock = self.reading > 0 && 2 * self.reading >= self.answered;
+        let at_stamp = self.report.figures.stage == "stamp";
+        match self.report.class {
+            Class::Hogging if in_clock => Some((H1, self.for_hogging())),
+            Class::Hogging | Class::Stopped | Class::Exited => None,
+            _ if !in_clock && !at_stamp => None,
+            _ if self.word_changes => None,
+            _ => match &self.holder {
+                Holder::Itself => self.judge_itself(),
+                _ if clock.acquisitions > 0 => Some((H3, self.for_frozen())),
+                Holder::Lost => Some((H4, self.for_lost())),
+                Holder::Other(holder) => Some(judge_holder(holder)),
+                Holder::Nobody => None,
+            },
+        }
+    }
+
+    fn judge_itself(&self) -> Option<(Hypothesis, String)> {
+        let traces = self.report.samples.iter().map(|sample| &sample.call_trace);
+        if traces.clone().any(|trace| re_enters(trace)) {
+            return Some((
+                H5,
+                "it waits, in a signal handler, for the lock that it holds itself".to_owned(),
+            ));
+        }
+        let in_section = traces.clone().any(|trace| trace.iter().any(in_section));
+        let what = match self.report.class {
+            Class::Starved => {
+                return Some((H6, "it holds the lock and is kept from the processor".to_owned()));
+            }
+            Class::Blocked => format!(
+                "it holds the lock itself, and waits in {}",
+                self.report.figures.syscall.as_deref().unwrap_or("the kernel")
+            ),
+            _ => "it holds the lock itself, and does not come out of its section".to_owned(),
+        };
+        (in_section || self.answered == 0).then_some((H2, what))
+    }
+
+    fn for_hogging(&self) -> String {
+        let figures = &self.report.figures;
+        format!(
+            "{} packets and no yield in {:.1} s, {} of {} samples in the clock's reader",
+            figures.packets, figures.seconds, self.reading, self.answered
+        )
+    }
+
+    fn for_frozen(&self) -> String {
+        let clock = self.report.clock.clone().unwrap_or_default();
+        format!(
+            "the lock was taken {} times, by {}, and the value stayed {:08x}",
+            clock.acquisitions,
+            threads(clock.owners_seen),
+            clock.lock.map_or(0, |lock| lock.value)
+        )
+    }
+
+    fn for_lost(&self) -> String {
+        match self.report.clock.as_ref().and_then(|clock| clock.lock) {
+            Some(lock) if lock.owner != 0 => {
+                format!("the lock is held by thread {}, which is no more", lock.owner)
+            }
+            _ => "the lock is held, and nobody owns it".to_owned(),
+        }
+    }
+
+    fn why_none(&self) -> String {
+        let figures = &self.report.figures;
+        match self.report.class {
+            Class::Exited => "the thread is no more".to_owned(),
+            Class::Stopped => "it was stopped from outside".to_owned(),
+            Class::Blocked if self.reading == 0 => format!(
+                "it waits in {}, not for the clock",
+                figures.syscall.as_deref().unwrap_or("the kernel")
+            ),
+            Class::Starved if self.reading == 0 => {
+                "it is kept from the processor; the clock is not in its way".to_owned()
+            }
+            _ if self.reading == 0 => format!("it is at stage {}, not in the clock's reader", figures.stage),
+            _ if self.word_changes => "it reads the clock, whose value lives".to_owned(),
+            _ => "it reads the clock, and the evidence does not decide".to_owned(),
+        }
+    }
+
+    /// The evidence against one of the hypotheses, given that another fits better.
+    fn against(&self, hypothesis: Hypothesis) -> Option<String> {
+        let clock = self.report.clock.as_ref()?;
+        let figures = &self.report.figures;
+        let word = if self.word_changes {
+            "the word changes between samples"
+        } else {
+            "word unchanged between samples"
+        };
+        Some(match hypothesis {
+            H1 if figures.packets == 0 => format!("{word}, no packet moved"),
+            H1 => return None,
+            H2 if self.word_changes => word.to_owned(),
+            H2 if clock.acquisitions > 0 => {
+                format!("the lock was taken {} times meanwhile", clock.acquisitions)
+            }
+            H2 => match &self.holder {
+                Holder::Lost => "no holder".to_owned(),
+                Holder::Other(holder) if is_kept_waiting(holder) => "the holder is ready to run".to_owned(),
+                _ => return None,
+            },
+            H3 if self.word_changes => word.to_owned(),
+            H3 if clock.acquisitions == 0 => "nobody takes the lock anew".to_owned(),
+            H3 => return None,
+            H4 => match &self.holder {
+                Holder::Other(holder) => format!("owner alive, {}", activity(holder)),
+                Holder::Itself => "the thread owns it itself".to_owned(),
+                Holder::Nobody => "the lock is free".to_owned(),
+                Holder::Lost if clock.acquisitions > 0 => "the lock goes from hand to hand".to_owned(),
+                Holder::Lost => return None,
+            },
+            H5 => match &self.holder {
+                Holder::Other(holder) if holder.call_trace.is_empty() => return None,
+                Holder::Other(_) | Holder::Itself => "no second read above the holder's".to_owned(),
+                _ => "no holder that could have".to_owned(),
+            },
+            H6 => match &self.holder {
+                Holder::Other(holder) => {
+                    format!("the holder is not waiting for a processor: {}", activity(holder))
+                }
+                Holder::Itself => "the holder runs".to_owned(),
+                _ => "no holder that could be".to_owned(),
+            },
+            H7 | H8 | H9 => "it leaves nobody spinning".to_owned(),
+            H10 => "by itself it only slows the time".to_owned(),
+        })
+    }
+
+    fn fit(&self, hypothesis: Hypothesis) -> Fit {
+        let (fits, reason) = match hypothesis {
+            H1 => (
+                true,
+                "a busy worker is found in this loop with these registers most of the time, and a read from an \
+                 interrupt ends, so the line gets printed",
+            ),
+            H2 => (
+                true,
+                "the word and the registers are these; the line was printed, so the hold must have ended after 20 s",
+            ),
+            H3 => (
+                false,
+                "a read from the timer interrupt of the same processor would not have ended either: no line",
+            ),
+            H4 | H5 => (
+                false,
+                "the lock would be held for ever, also against the timer interrupt that printed the line",
+            ),
+            H6 => (
+                false,
+                "the kernel holds this lock with interrupts off, so nothing but a hypervisor can preempt the holder",
+            ),
+            H7 | H8 | H9 | H10 => (false, "it leaves nobody spinning"),
+        };
+        let in_loop = self.waiting > 0;
+        Fit {
+            fits: fits && in_loop,
+            reason: if fits && !in_loop {
+                "no sample shows the thread in the loop where the 2019 report found it".to_owned()
+            } else {
+                reason.to_owned()
+            },
+        }
+    }
+}
+
+/// The lock is held by another thread that is there, and nobody else takes it.
+fn judge_holder(holder: &ThreadFacts) -> (Hypothesis, String) {
+    if re_enters(&holder.call_trace) {
+        let reason = format!(
+            "{} waits, in a signal handler, for the lock that it holds itself",
+            holder.name
+        );
+        return (H5, reason);
+    }
+    if is_kept_waiting(holder) {
+        let reason = format!(
+            "{} holds the lock, is ready to run and was not let for {:.0} % of the time",
+            holder.name, holder.waiting_percent
+        );
+        return (H6, reason);
+    }
+    (
+        H2,
+        format!("{} holds the lock, {}", holder.name, activity(holder)),
+    )
+}
+
+fn is_kept_waiting(holder: &ThreadFacts) -> bool {
+    holder.state == Some('R') && holder.waiting_percent > KEPT_WAITING
+}
+
+/// What a thread does, in words.
+pub fn activity(thread: &ThreadFacts) -> String {
+    match (thread.state, &thread.syscall) {
+        (Some('R'), _) if thread.waiting_percent > KEPT_WAITING => "ready to run".to_owned(),
+        (Some('R'), _) => format!("running ({:.0} % of the time)", thread.cpu_percent),
+        (Some('T' | 't'), _) => "stopped".to_owned(),
+        (Some(_), Some(call)) => format!("blocked in {}", call.split('(').next().unwrap_or(call)),
+        (Some(_), None) => "asleep".to_owned(),
+        (None, _) => "gone".to_owned(),
+    }
+}
+
+fn threads(count: u32) -> String {
+    if count == 1 {
+        "one thread".to_owned()
+    } else {
+        format!("{count} threads")
+    }
+}
+
+fn has(frame: &Frame, names: [&str; 2]) -> bool {
+    let symbol = frame.symbol.as_deref().unwrap_or_default();
+    names.iter().all(|name| symbol.contains(name))
+}
+
+fn waits_for_lock(frame: &Frame) -> bool {
+    has(frame, ["CombiningLock", "::wait"])
+}
+
+fn in_section(frame: &Frame) -> bool {
+    has(frame, ["CombiningLock", "::section"])
+}
+
+fn reads_clock(frame: &Frame) -> bool {
+    has(frame, ["CombiningLock", ""])
+        || has(frame, ["HpetSim", ""])
+        || has(frame, ["HpetMmap", ""])
+        || has(frame, ["Timekeeper", "fast"])
+}
+
+/// It waits for the lock inside its own section.
+fn re_enters(trace: &[Frame]) -> bool {
+    let waits = trace.iter().position(waits_for_lock);
+    let holds = trace.iter().rposition(in_section);
+    matches!((waits, holds), (Some(waits), Some(holds)) if waits < holds)
+}
