@@ -34,6 +34,7 @@ pub mod status;
 mod sys;
 pub mod timers;
 pub mod tun;
+pub mod tuning;
 pub mod tunnel;
 pub mod tx_worker;
 pub mod uapi;

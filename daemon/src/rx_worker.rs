@@ -18,6 +18,7 @@ use crate::packet::{self, Coalescer, Offloads};
 use crate::peer::{Peer, PeerRef};
 use crate::sys::poll;
 use crate::sys::udp::{self as sys, Received};
+use crate::tuning::BusyPoll;
 use crate::udp::Endpoint;
 use crate::watchdog::heartbeat::Stage;
 
@@ -66,6 +67,7 @@ pub struct RxWorker {
     peers: Vec<Arc<Peer>>,
     packets: Vec<Packet>,
     coalescer: Coalescer,
+    busy_poll: BusyPoll,
 }
 
 impl std::fmt::Debug for RxWorker {
@@ -82,6 +84,7 @@ impl RxWorker {
         };
         Self {
             metrics: device.rx_metrics[index].clone(),
+            busy_poll: BusyPoll::new(device.tuning.busy_poll),
             device,
             index,
             family: 0,
@@ -109,11 +112,17 @@ impl RxWorker {
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            for _ in 0..BATCHES_A_TURN {
-                if self.receive_batch([v4, v6]) == 0 {
+            let mut batches = 0;
+            while batches < BATCHES_A_TURN {
+                if self.receive_batch([v4, v6]) > 0 {
+                    self.busy_poll.found();
+                    self.carry_batch();
+                    batches += 1;
+                } else if self.busy_poll.again(|| device.keeper.fast()) {
+                    self.metrics.heart().yielded();
+                } else {
                     break;
                 }
-                self.carry_batch();
                 if device.is_stopping() {
                     return;
                 }

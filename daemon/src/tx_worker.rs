@@ -14,6 +14,7 @@ use crate::packet::{self, Segmenter, VnetHeader};
 use crate::peer::{Peer, PeerRef};
 use crate::sys::poll;
 use crate::tun::{self, Queue};
+use crate::tuning::BusyPoll;
 use crate::udp::{Outgoing, SendFailure};
 use crate::watchdog::heartbeat::Stage;
 
@@ -49,6 +50,7 @@ pub struct TxWorker {
     reads: Vec<Read>,
     scratch: Box<[u8]>,
     outgoing: Outgoing,
+    busy_poll: BusyPoll,
 }
 
 impl std::fmt::Debug for TxWorker {
@@ -61,6 +63,7 @@ impl TxWorker {
     pub fn new(device: Arc<Shared>, index: usize) -> Self {
         Self {
             metrics: device.tx_metrics[index].clone(),
+            busy_poll: BusyPoll::new(device.tuning.busy_poll),
             device,
             index,
             arena: vec![0; ARENA_BYTES].into(),
@@ -86,13 +89,16 @@ impl TxWorker {
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            for _ in 0..turn {
-                if device.is_stopping() {
-                    break;
-                }
+            let mut batches = 0;
+            while batches < turn && !device.is_stopping() {
                 match self.read_batch(queue) {
+                    Ok(0) if self.busy_poll.again(|| device.keeper.fast()) => self.metrics.heart().yielded(),
                     Ok(0) => break,
-                    Ok(_) => self.carry_batch(),
+                    Ok(_) => {
+                        self.busy_poll.found();
+                        self.carry_batch();
+                        batches += 1;
+                    }
                     Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
                         return device.interface_gone();
                     }

@@ -6,6 +6,7 @@ pub mod lab;
 mod reproduce_args;
 mod run;
 mod status;
+mod tuning_args;
 mod units;
 pub mod up;
 mod watchdog_args;

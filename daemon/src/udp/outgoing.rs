@@ -190,7 +190,10 @@ mod tests {
 
     #[test]
     fn a_train_from_an_address_that_is_gone_arrives_and_trains_go_on() {
-        let (sender, receiver) = (Sockets::bind(0, 0, 1).unwrap(), Sockets::bind(0, 0, 1).unwrap());
+        let (sender, receiver) = (
+            Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
+            Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
+        );
         let mut outgoing = Outgoing::default();
         let from_nowhere = Endpoint {
             local: Some([192, 0, 2, 77].into()),
@@ -210,7 +213,10 @@ mod tests {
     #[test]
     fn trains_arrive_as_their_messages() {
         use crate::sys::{poll, udp as sys};
-        let (sender, receiver) = (Sockets::bind(0, 0, 1).unwrap(), Sockets::bind(0, 0, 1).unwrap());
+        let (sender, receiver) = (
+            Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
+            Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
+        );
         let mut outgoing = Outgoing::default();
         for len in [1000, 1000, 1000, 10] {
             outgoing.room(len).unwrap()[..len].fill(len as u8);

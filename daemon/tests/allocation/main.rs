@@ -129,7 +129,11 @@ impl Host {
             faults: Vec::new(),
             offload,
             workers: Some(workers),
+            clock_mode: None,
+            clock_readers: 0,
             never_yield: false,
+            watchdog: hpetun::watchdog::Options::default(),
+            tuning: hpetun::tuning::Tuning::default(),
             tun_fd: None,
         })
         .expect("root may make interfaces");
