@@ -10,6 +10,7 @@ mod integrity;
 mod interop;
 mod keys;
 mod lab;
+mod lab_faults;
 mod lifecycle;
 mod long;
 mod many_peers;

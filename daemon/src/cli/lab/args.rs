@@ -4,10 +4,12 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use clockshim::fault::FaultError;
-use clockshim::{Fault, SourceKind};
+use clockshim::SourceKind;
+
+use super::hypotheses::{self, FaultSet, Mode, Wanted};
+use crate::watchdog::hypothesis::Hypothesis;
 
 /// Runs two hosts with a tunnel between them on this machine, loads it, and shows what it did
 ///
@@ -15,9 +17,9 @@ use clockshim::{Fault, SourceKind};
 /// users namespaces of their own, and are gone when the lab ends. Throughput is what arrived at the receiver.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LabArgs {
-    /// Length of each run of the load
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    pub seconds: u32,
+    /// Length of each run of the load [default: 5, with a hypothesis 8]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: Option<u32>,
     /// Streams of the parallel TCP run
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=128))]
     pub streams: u32,
@@ -30,12 +32,19 @@ pub struct LabArgs {
     /// Clock of the daemons, as `hpetun --clock` takes it [with --fault: hpet-sim]
     #[arg(long, value_name = "NAME")]
     pub clock: Option<String>,
-    /// A fault of the daemons' simulated clock, such as freeze,at=3s; see --faults [can be repeated]
-    #[arg(long, value_name = "SPEC", value_parser = fault, conflicts_with = "daemon")]
-    pub fault: Vec<String>,
-    /// Lists the faults that a simulated clock can have, and ends
-    #[arg(long)]
-    pub faults: bool,
+    /// A hypothesis about the stall of 2019, h1 to h10, or a fault of the daemons' simulated clock, such as freeze,at=3s [can be
+    /// repeated]
+    ///
+    /// A hypothesis strikes host a alone, under load, once as the kernel's readers were and once as hpetun's are. The exit
+    /// status is 1 where a verdict of the watchdog's is wrong.
+    #[arg(long, value_name = "HYPOTHESIS|SPEC", conflicts_with = "daemon")]
+    pub fault: Vec<Wanted>,
+    /// `all`: every hypothesis, h1 to h10. Without a value it lists the faults that a simulated clock can have, and ends
+    #[arg(long, value_name = "all", num_args = 0..=1, hide_possible_values = true)]
+    pub faults: Option<Option<FaultSet>>,
+    /// What a reader of the simulated clock does that finds its lock held [with a hypothesis: both, side by side]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub clock_mode: Option<Mode>,
     /// Segmentation and checksum offload of the daemons' TUN and UDP sockets
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub offload: Switch,
@@ -64,6 +73,9 @@ pub struct LabArgs {
     /// Writes the figures as JSON; '-' is standard output, which then carries nothing else
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// With a hypothesis: writes everything as one page, with the throughput over time
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Keeps what every daemon printed, a file for each, in this directory
     #[arg(long, value_name = "DIRECTORY")]
     pub keep_logs: Option<PathBuf>,
@@ -80,19 +92,49 @@ impl LabArgs {
         self.rounds.unwrap_or(if self.compare.is_empty() { 1 } else { 3 })
     }
 
-    /// The clock that the daemons are to use; none where they choose.
+    /// Length of each run of an ordinary lab.
+    pub fn seconds(&self) -> u32 {
+        self.seconds.unwrap_or(5)
+    }
+
+    /// What to play instead of an ordinary lab; empty for that.
     ///
     /// # Errors
-    /// A clock that can have no faults, with faults.
+    /// Options that do not go together.
+    pub fn hypotheses(&self) -> anyhow::Result<Vec<Hypothesis>> {
+        let chosen = hypotheses::hypotheses(&self.fault, self.faults.flatten())?;
+        match &self.html {
+            _ if !chosen.is_empty() => hypotheses::check(self)?,
+            Some(_) => bail!("--html is for hypotheses: give --fault h1 to h10, or --faults all"),
+            None => {}
+        }
+        Ok(chosen)
+    }
+
+    /// Faults of the daemons' clocks, of an ordinary lab.
+    pub fn clock_faults(&self) -> impl Iterator<Item = &str> {
+        self.fault.iter().filter_map(Wanted::fault)
+    }
+
+    /// The clock that the daemons of an ordinary lab are to use; none where they choose.
+    ///
+    /// # Errors
+    /// A clock that can have no faults, with faults; or no modes, with a mode.
     pub fn clock(&self) -> anyhow::Result<Option<&str>> {
         let simulated = SourceKind::HpetSim.as_str();
+        let option = match self.clock_mode {
+            Some(_) => "--clock-mode",
+            None => "--fault",
+        };
         match self.clock.as_deref() {
-            _ if self.fault.is_empty() => Ok(self.clock.as_deref()),
+            _ if self.clock_mode.is_none() && self.clock_faults().next().is_none() => {
+                Ok(self.clock.as_deref())
+            }
             None => Ok(Some(simulated)),
             Some(name) if name == simulated => Ok(Some(simulated)),
             Some(name) => bail!(
-                "--fault needs --clock {simulated}, which is what it gets without --clock: clock `{name}` is no \
-                 simulation and can have no faults to order"
+                "{option} needs --clock {simulated}, which is what it gets without --clock: clock `{name}` is no \
+                 simulation and has no faults or modes to order"
             ),
         }
     }
@@ -102,9 +144,11 @@ impl LabArgs {
     }
 }
 
-/// Checks a fault; the daemons get it as it was written.
-fn fault(text: &str) -> Result<String, FaultError> {
-    text.parse::<Fault>().map(|_| text.to_owned())
+/// This program's own file, to be started as a daemon.
+pub fn program() -> anyhow::Result<String> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = program.into_os_string().into_string().ok();
+    program.context("this program's path is not UTF-8")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -263,7 +307,11 @@ mod tests {
     #[test]
     fn faults_are_for_the_simulated_clock() {
         let lab = parse("lab --fault freeze,at=3s --fault slow,by=2us");
-        assert_eq!(lab.fault, ["freeze,at=3s", "slow,by=2us"]);
+        assert_eq!(
+            lab.clock_faults().collect::<Vec<_>>(),
+            ["freeze,at=3s", "slow,by=2us"]
+        );
+        assert!(lab.hypotheses().unwrap().is_empty());
         assert_eq!(lab.clock().unwrap(), Some("hpet-sim"));
         assert_eq!(
             parse("lab --clock hpet-sim --fault torn").clock().unwrap(),
@@ -276,6 +324,41 @@ mod tests {
         let error = try_parse("lab --fault melt").unwrap_err().to_string();
         assert!(error.contains("use one of slow, freeze"), "{error}");
         assert!(try_parse("lab --daemon x --fault torn").is_err());
+        assert_eq!(
+            parse("lab --clock-mode faithful").clock().unwrap(),
+            Some("hpet-sim")
+        );
+        let error = parse("lab --clock tsc --clock-mode bounded").clock().unwrap_err();
+        assert!(error.to_string().contains("--clock-mode needs"), "{error}");
+    }
+
+    #[test]
+    fn faults_without_a_value_lists_and_with_all_plays_all() {
+        assert_eq!(parse("lab --faults").faults, Some(None));
+        assert_eq!(parse("lab").faults, None);
+        let all = parse("lab --faults all --html x.html");
+        assert_eq!(all.hypotheses().unwrap(), Hypothesis::ALL);
+        assert!(try_parse("lab --faults some").is_err());
+        let lab = parse("lab --fault h3 --fault H1 --seconds 4");
+        assert_eq!(lab.hypotheses().unwrap(), [Hypothesis::H1, Hypothesis::H3]);
+    }
+
+    #[test]
+    fn hypotheses_are_played_alone() {
+        for (line, says) in [
+            ("lab --fault h1 --fault torn", "--fault torn"),
+            ("lab --fault h1 --rounds 2", "--rounds"),
+            ("lab --fault h1 --compare x=y", "--compare"),
+            ("lab --faults all --daemon x", "--daemon"),
+            ("lab --fault h1 --load builtin", "--load"),
+            ("lab --fault h1 --clock tsc", "--clock hpet-sim"),
+            ("lab --fault h1 --seconds 3", "at least 4 s"),
+            ("lab --html x.html", "--html is for hypotheses"),
+            ("lab --html x.html --fault torn", "--html is for hypotheses"),
+        ] {
+            let error = parse(line).hypotheses().expect_err(line).to_string();
+            assert!(error.contains(says), "{line}: {error}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, PipeReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::args::CommandLine;
 use super::hosts::Host;
 use super::interrupt::{Interrupt, moment};
+use super::transcript::Transcript;
 use super::{measure, uapi};
 use crate::status::Status;
 
@@ -24,7 +25,10 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is kept of an implementation's output to show in an error.
 const LAST_LINES: usize = 15;
-const LONGEST_LINE: u64 = 2000;
+const SHOWN_OF_A_LINE: usize = 2000;
+
+/// A line longer than this counts as several. A stall report with all its backtraces is one line where logs are JSON.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// What runs on a host.
 #[derive(Debug, Clone)]
@@ -43,6 +47,13 @@ pub enum HasStatus {
     No,
 }
 
+/// Where what an implementation prints goes, besides the few lines that are kept for errors.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    pub file: Option<PathBuf>,
+    pub transcript: Option<Arc<Transcript>>,
+}
+
 pub struct Daemon<'a> {
     host: &'a Host,
     implementation: &'a Implementation,
@@ -57,7 +68,7 @@ impl<'a> Daemon<'a> {
     pub fn start(
         host: &'a Host,
         implementation: &'a Implementation,
-        keep_log: Option<&Path>,
+        record: Record,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Self> {
         let CommandLine {
@@ -81,7 +92,7 @@ impl<'a> Daemon<'a> {
             .spawn()
             .with_context(|| format!("cannot start '{program}'"))?;
         drop(command); // and with it our ends of the pipe
-        let output = read_output(reader, keep_log)?;
+        let output = read_output(reader, record)?;
         let mut daemon = Self {
             host,
             implementation,
@@ -231,10 +242,10 @@ fn is_clock_verdict(line: &str) -> bool {
     line.contains("clock") && line.contains("wrong")
 }
 
-fn read_output(reader: PipeReader, keep: Option<&Path>) -> anyhow::Result<Arc<Mutex<VecDeque<String>>>> {
+fn read_output(reader: PipeReader, record: Record) -> anyhow::Result<Arc<Mutex<VecDeque<String>>>> {
     let create =
-        |path: &Path| File::create(path).with_context(|| format!("cannot create {}", path.display()));
-    let mut file = keep.map(create).transpose()?;
+        |path: &PathBuf| File::create(path).with_context(|| format!("cannot create {}", path.display()));
+    let mut file = record.file.as_ref().map(create).transpose()?;
     let output = Arc::new(Mutex::new(VecDeque::new()));
     let lines = output.clone();
     thread::Builder::new().name("lab-output".into()).spawn(move || {
@@ -249,14 +260,23 @@ fn read_output(reader: PipeReader, keep: Option<&Path>) -> anyhow::Result<Arc<Mu
             if let Some(file) = &mut file {
                 let _ = file.write_all(&line);
             }
-            let mut lines = lines.lock();
-            if lines.len() == LAST_LINES {
-                let spare = lines.iter().position(|line: &String| !is_clock_verdict(line));
-                lines.remove(spare.unwrap_or(0));
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end();
+            if let Some(transcript) = &record.transcript {
+                transcript.record(text);
             }
-            lines.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
+            keep_last(&mut lines.lock(), text);
             line.clear();
         }
     })?;
     Ok(output)
+}
+
+/// Verdicts on clocks are kept for as long as there is another line to throw away.
+fn keep_last(lines: &mut VecDeque<String>, line: &str) {
+    if lines.len() == LAST_LINES {
+        let spare = lines.iter().position(|line| !is_clock_verdict(line));
+        lines.remove(spare.unwrap_or(0));
+    }
+    lines.push_back(line.chars().take(SHOWN_OF_A_LINE).collect());
 }

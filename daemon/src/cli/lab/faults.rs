@@ -17,7 +17,8 @@ Keys of every fault:
   every=TIME  how often it comes again (default: once)
   jitter=TIME each time late by up to that
   seed=N      chooses what is random in it
-Times: 250ns, 1.2us, 3ms, 10s, 2m, 1h. H1 to H10 are ways in which a clock can stall who reads it.
+Times: 250ns, 1.2us, 3ms, 10s, 2m, 1h. H1 to H10 are ways in which a clock can stall who reads it;
+`hpetun lab --fault h2` plays one of them, `hpetun lab --faults all` plays them all.
 Example: hpetun lab --fault freeze,at=3s,for=2s,every=10s";
 
 /// Every fault with what it does, for people.

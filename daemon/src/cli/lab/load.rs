@@ -10,7 +10,7 @@ use super::{builtin, iperf};
 pub type Check<'a> = &'a (dyn Fn() -> anyhow::Result<()> + Sync);
 
 /// IPv6 and UDP header: what of the tunnel's MTU is no payload of a datagram, at most.
-const DATAGRAM_OVERHEAD: u32 = 40 + 8;
+pub(super) const DATAGRAM_OVERHEAD: u32 = 40 + 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {

@@ -14,6 +14,7 @@ mod faults;
 #[cfg(test)]
 mod fixture;
 mod hosts;
+mod hypotheses;
 mod interrupt;
 mod iperf;
 mod load;
@@ -25,6 +26,7 @@ mod progress;
 mod report;
 mod round;
 mod table;
+mod transcript;
 mod uapi;
 
 use std::fs;
@@ -35,8 +37,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use args::CommandLine;
 pub use args::LabArgs;
+use args::{CommandLine, program};
 use compare::compare;
 use daemon::{HasStatus, Implementation};
 use interrupt::Interrupt;
@@ -59,20 +61,27 @@ const INTERRUPTED: u8 = 128 + libc::SIGINT as u8;
 /// # Errors
 /// Whatever keeps it from measuring, with what to do about it. No process and no namespace outlives the call.
 pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
-    if args.faults {
+    if args.faults == Some(None) {
         return print_line(&faults::list()).map(|()| ExitCode::SUCCESS);
     }
     args.clock()?;
+    let hypotheses = args.hypotheses()?;
     let interrupt = Interrupt::watch().context("cannot watch for signals")?;
     if let Privilege::Delegated(code) = privilege::obtain(args.in_user_namespace, &interrupt)? {
         return Ok(code);
     }
-    let result = measure(&args, &interrupt).and_then(|report| deliver(&report, &args));
+    let result = if hypotheses.is_empty() {
+        measure(&args, &interrupt)
+            .and_then(|report| deliver(&report, &args))
+            .map(|()| ExitCode::SUCCESS)
+    } else {
+        hypotheses::run(&args, &hypotheses, &interrupt)
+    };
     if interrupt.check().is_err() {
         eprintln!("interrupted; hosts, daemons and load are gone");
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    result.map(|()| ExitCode::SUCCESS)
+    result
 }
 
 fn measure(args: &LabArgs, interrupt: &Interrupt) -> anyhow::Result<Report> {
@@ -113,7 +122,7 @@ fn plan(args: &LabArgs) -> anyhow::Result<Plan> {
         runs: load::plan(args.streams, args.udp_rate),
         tool: Tool::choose(args.load)?,
         mtu: args.mtu,
-        length: Duration::from_secs(args.seconds.into()),
+        length: Duration::from_secs(args.seconds().into()),
         rounds: args.rounds(),
         keep_logs: args.keep_logs.clone(),
     })
@@ -151,12 +160,6 @@ fn pairs(args: &LabArgs) -> anyhow::Result<Vec<Pair>> {
 }
 
 fn this_program(args: &LabArgs) -> anyhow::Result<Implementation> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let program = program
-        .into_os_string()
-        .into_string()
-        .ok()
-        .context("this program's path is not UTF-8")?;
     let mut arguments = vec![
         "-f".to_owned(),
         "--offload".to_owned(),
@@ -165,15 +168,18 @@ fn this_program(args: &LabArgs) -> anyhow::Result<Implementation> {
     if let Some(clock) = args.clock()? {
         arguments.extend(["--clock".to_owned(), clock.to_owned()]);
     }
-    for fault in &args.fault {
-        arguments.extend(["--fault".to_owned(), fault.clone()]);
+    if let Some(mode) = args.clock_mode {
+        arguments.extend(["--clock-mode".to_owned(), mode.to_string()]);
+    }
+    for fault in args.clock_faults() {
+        arguments.extend(["--fault".to_owned(), fault.to_owned()]);
     }
     if let Some(workers) = args.workers {
         arguments.extend(["--workers".to_owned(), workers.to_string()]);
     }
     let command = CommandLine {
         environment: Vec::new(),
-        program,
+        program: program()?,
         arguments,
     };
     Ok(Implementation {
@@ -190,7 +196,7 @@ fn settings(args: &LabArgs, steal_percent: f64) -> Settings {
         kernel: kernel.trim().to_owned(),
         cpus: std::thread::available_parallelism().map_or(1, Into::into),
         user_namespace: args.in_user_namespace,
-        seconds: args.seconds,
+        seconds: args.seconds(),
         rounds: args.rounds(),
         mtu: args.mtu,
         offload: args.offload.as_str(),

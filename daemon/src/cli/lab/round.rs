@@ -1,12 +1,12 @@
 //! One round: two fresh hosts, a daemon on each, ping, every run of the load, and what the daemons say of it.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::daemon::{Daemon, Implementation};
+use super::daemon::{Daemon, Implementation, Record};
 use super::hosts::{Host, Hosts, Side};
 use super::interrupt::Interrupt;
 use super::load::{Outcome, Run, Tool};
@@ -77,12 +77,13 @@ impl Pair {
         let hosts = Hosts::create(plan.mtu)?;
         let log = |side: Side| {
             let file = format!("{}-round-{number}-host-{}.log", self.name, side.as_str());
-            plan.keep_logs
-                .as_deref()
-                .map(|directory: &Path| directory.join(file))
+            Record {
+                file: plan.keep_logs.as_ref().map(|directory| directory.join(file)),
+                transcript: None,
+            }
         };
-        let a = Daemon::start(&hosts.a, &self.a, log(Side::A).as_deref(), interrupt)?;
-        let b = Daemon::start(&hosts.b, &self.b, log(Side::B).as_deref(), interrupt)?;
+        let a = Daemon::start(&hosts.a, &self.a, log(Side::A), interrupt)?;
+        let b = Daemon::start(&hosts.b, &self.b, log(Side::B), interrupt)?;
         connect(&hosts, &a, &b, plan.mtu)?;
         progress.done(Progress::SETUP);
 
@@ -139,7 +140,7 @@ impl Pair {
 }
 
 /// Makes the two daemons each other's peer and brings the tunnel up.
-fn connect(hosts: &Hosts, a: &Daemon<'_>, b: &Daemon<'_>, mtu: u32) -> anyhow::Result<()> {
+pub(super) fn connect(hosts: &Hosts, a: &Daemon<'_>, b: &Daemon<'_>, mtu: u32) -> anyhow::Result<()> {
     let (key_a, key_b) = (PrivateKey::generate(), PrivateKey::generate());
     let ends = [(a, &key_a, &key_b, &hosts.b), (b, &key_b, &key_a, &hosts.a)];
     for (daemon, private_key, peer_key, peer) in ends {

@@ -8,7 +8,7 @@ use crate::cli::wrap::wrap;
 use crate::status::Quantiles;
 
 /// Figures are doubtful beyond this share of stolen CPU time, in per cent.
-const MUCH_STEAL: f64 = 5.0;
+pub(super) const MUCH_STEAL: f64 = 5.0;
 
 pub struct Table<'a>(pub &'a Report);
 
