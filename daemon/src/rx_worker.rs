@@ -351,8 +351,9 @@ impl RxWorker {
     fn account(&mut self) {
         let egress = self.device.keeper.fast();
         let mut residence = self.metrics.residence();
-        for packet in &self.packets {
-            residence.record(egress.saturating_since(packet.ingress), 1);
+        // What came in one call has one stamp.
+        for run in self.packets.chunk_by(|a, b| a.ingress == b.ingress) {
+            residence.record(egress.saturating_since(run[0].ingress), run.len() as u64);
         }
         drop(residence);
         self.metrics.batch();

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_search_ends_by_the_clock_or_by_its_tries() {
-        let at = |us| BootInstant::from_nanos(us * 1000);
+        let at = |us: u64| BootInstant::from_nanos(us * 1000);
         let mut poll = BusyPoll::new(BootDuration::from_micros(20));
         assert!(poll.again(|| at(0)) && poll.again(|| at(19)));
         assert!(!poll.again(|| at(20)));

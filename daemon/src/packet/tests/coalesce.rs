@@ -24,9 +24,14 @@ fn apart(header: VnetHeader, bytes: &[u8]) -> Vec<Vec<u8>> {
     if header == VnetHeader::default() {
         return vec![bytes];
     }
-    let mut segmenter = Segmenter::new(header, &mut bytes).unwrap();
-    let mut out = vec![0; segmenter.segment_size()];
-    std::iter::from_fn(|| segmenter.next(&mut out).map(|length| out[..length].to_vec())).collect()
+    let length = bytes.len();
+    let mut segmenter = Segmenter::new(header, &mut bytes, length).unwrap();
+    std::iter::from_fn(|| {
+        segmenter
+            .next(|length| length)
+            .map(|segment| segment.packet().to_vec())
+    })
+    .collect()
 }
 
 /// A run of TCP segments of 100 bytes.
