@@ -24,6 +24,7 @@ mod status;
 mod superpacket;
 mod uapi;
 mod up;
+mod watchdog;
 mod wg_quick;
 mod wg_tool;
 mod wire;
