@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::log_level;
+use super::tuning_args::TuningArgs;
 use super::watchdog_args::WatchdogArgs;
 use crate::config::{self, Config, Log};
 use crate::control::Control;
@@ -35,9 +36,11 @@ pub struct UpArgs {
     /// Let the kernel hand over and take large segments
     #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = on_or_off)]
     offload: bool,
-    /// Workers each way [default: half the CPUs]
+    /// Workers each way; goes before the file's [Workers] Count [default: half the CPUs]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
+    #[command(flatten)]
+    tuning: TuningArgs,
     #[command(flatten)]
     watchdog: WatchdogArgs,
 }
@@ -68,11 +71,12 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
         clock: args.clock.or(config.clock).unwrap_or(SourceKind::Boottime),
         faults: config.faults.clone(),
         offload: args.offload,
-        workers: args.workers.map(NonZeroUsize::get),
+        workers: args.workers.or(config.workers.count).map(NonZeroUsize::get),
         clock_mode: config.clock_mode,
         clock_readers: 0,
         never_yield: false,
         watchdog: args.watchdog.over(config.watchdog),
+        tuning: args.tuning.over(config.workers.tuning.clone()),
         tun_fd: None,
     })?;
     let result = carry(&args.file, &device, config, endpoints, &mut signals).await;

@@ -12,6 +12,7 @@ mod resolve;
 mod tests;
 mod values;
 mod watchdog;
+mod workers;
 
 use std::fmt;
 use std::fs::File;
@@ -30,6 +31,7 @@ use crate::watchdog::Options;
 
 pub use parse::parse;
 pub use resolve::{Endpoints, ResolveError, resolve};
+pub use workers::Workers;
 
 /// Longest file that is read, in bytes: some two million allowed IPs.
 const MAX_LENGTH: u64 = 64 << 20;
@@ -48,6 +50,8 @@ pub struct Config {
     pub faults: Vec<Fault>,
     /// `[Watchdog]`.
     pub watchdog: Options,
+    /// `[Workers]`.
+    pub workers: Workers,
     /// `[Log]`.
     pub log: Log,
 }

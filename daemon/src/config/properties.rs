@@ -153,6 +153,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                     clock_mode: None,
                     faults: Vec::new(),
                     watchdog: crate::watchdog::Options::default(),
+                    workers: super::Workers::default(),
                     log: Log { level, format: None },
                 }
             },
@@ -169,7 +170,7 @@ proptest! {
     #[test]
     fn any_lines_are_read_or_refused(lines in prop::collection::vec(
         prop_oneof![
-            "\\[(Interface|Peer|Clock|Log|Watchdog)\\]",
+            "\\[(Interface|Peer|Clock|Log|Watchdog|Workers)\\]",
             "(PrivateKey|ListenPort|FwMark|Address|MTU|Table|PublicKey|PresharedKey|AllowedIPs|Endpoint|PersistentKeepalive) = \\PC{0,50}",
             "(Address|AllowedIPs|Endpoint) = [0-9a-f.:/\\[\\]%,+-]{0,40}",
             Just(format!("PrivateKey = {PRIVATE}")),
