@@ -28,7 +28,7 @@ impl Judgement {
         let mut wrong: Vec<String> = observed
             .false_alarms
             .iter()
-            .map(|alarm| format!("reported before the fault struck: {alarm}"))
+            .map(|alarm| format!("before the fault struck: {alarm}"))
             .collect();
         wrong.extend(wrong_verdicts(ordered, expected, &observed.verdicts));
         if let Some(missing) = missing_verdict(ordered, expected.finder, &observed.verdicts) {
@@ -87,7 +87,11 @@ fn missing_verdict(ordered: Hypothesis, finder: Finder, verdicts: &[Found]) -> O
 }
 
 fn differences(expected: &Expectation, observed: &Observed) -> Vec<String> {
-    let mut differs = Vec::new();
+    let mut differs: Vec<String> = observed
+        .early_reports
+        .iter()
+        .map(|report| format!("before the fault struck: {report}"))
+        .collect();
     match (expected.class, &observed.stall) {
         (None, Some(stall)) => differs.push(format!("{} stalled ({})", stall.worker, stall.class)),
         (Some(class), None) => differs.push(format!("no stall was reported, {class} was expected")),
@@ -188,7 +192,8 @@ mod tests {
         let observed = fixture::stalled_but_struck_later();
         let judgement = judged(Hypothesis::H3, Mode::Bounded, &observed);
         assert!(
-            !judgement.right && judgement.wrong[0].contains("before the fault"),
+            !judgement.right
+                && judgement.wrong[0].contains("before the fault struck: wg-tx/0 was spinning, H2"),
             "{judgement:?}"
         );
     }

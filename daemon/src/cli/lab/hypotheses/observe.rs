@@ -21,8 +21,9 @@ pub struct Observed {
     pub lock: Option<Lock>,
     /// Every verdict that named a hypothesis or gave a reason, in the order in which they came.
     pub verdicts: Vec<Found>,
-    /// What was reported before the fault struck.
+    /// Before the fault struck: verdicts that named a hypothesis, and reports that named none.
     pub false_alarms: Vec<String>,
+    pub early_reports: Vec<String>,
     /// What was done about it: each action, and when.
     pub rescues: Vec<Rescue>,
     pub session: Session,
@@ -132,9 +133,11 @@ impl Observed {
         };
         let (before, since): (Vec<&Event>, Vec<&Event>) =
             log.events.iter().partition(|event| event.at < struck);
-        let alarms = before
+        let (alarms, early): (Vec<Early>, Vec<Early>) = before
             .iter()
-            .filter(|event| matches!(event.kind, Kind::Stall { .. } | Kind::Clock { .. }));
+            .filter_map(|event| early(event, struck))
+            .partition(|(named, _)| *named);
+        let texts = |events: Vec<Early>| events.into_iter().map(|(_, text)| text).collect();
         let (stall, last) = Stall::of(&since, struck).unzip();
         let rescued = since.iter().find_map(|event| match &event.kind {
             Kind::Rescue { clock, .. } => Some(&**clock),
@@ -151,7 +154,8 @@ impl Observed {
                 .iter()
                 .filter_map(|event| Found::of(event, struck))
                 .collect(),
-            false_alarms: alarms.map(|event| event.message.clone()).collect(),
+            false_alarms: texts(alarms),
+            early_reports: texts(early),
             rescues: since.iter().filter_map(|event| rescue(event, struck)).collect(),
             session,
             events: log.events.iter().map(|event| event.shown(struck)).collect(),
@@ -162,6 +166,24 @@ impl Observed {
                 .collect(),
         }
     }
+}
+
+/// Whether it named a hypothesis, and what it was.
+type Early = (bool, String);
+
+/// An event before the strike that says that something is wrong. A thread that other programs keep from the processor is reported rightly,
+/// fault or no fault.
+fn early(event: &Event, struck: Moment) -> Option<Early> {
+    let found = Found::of(event, struck)?;
+    let what = match &event.kind {
+        Kind::Stall { report, .. } => format!("{} was {}", report.worker, report.class),
+        _ => event.message.clone(),
+    };
+    let text = match found.hypothesis {
+        Some(hypothesis) => format!("{what}, {hypothesis} by {}", found.by),
+        None => what,
+    };
+    Some((found.hypothesis.is_some(), text))
 }
 
 impl Throughput {
@@ -374,7 +396,9 @@ mod tests {
     #[test]
     fn what_comes_before_the_strike_is_a_false_alarm() {
         let observed = fixture::stalled_but_struck_later();
-        assert_eq!(observed.false_alarms.len(), 3, "{:?}", observed.false_alarms);
+        // Two reports, a rescue and torn pairs; the arbiter named nothing.
+        assert_eq!(observed.false_alarms.len(), 4, "{:?}", observed.false_alarms);
+        assert_eq!(observed.early_reports, ["clock hpet-sim is wrong: it jumped"]);
         assert!(observed.stall.is_none());
     }
 }
