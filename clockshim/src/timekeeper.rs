@@ -243,6 +243,11 @@ impl Timekeeper {
         self.sources.of_kind(kind)?.as_dyn().lock_report()
     }
 
+    /// The counter of a clock that is or was in use, in ticks, past any lock.
+    pub fn counter_of(&self, kind: SourceKind) -> Option<u64> {
+        self.sources.of_kind(kind).map(Source::read_direct)
+    }
+
     /// Lets go whoever waits for the lock of a clock that is or was in use. Takes one read of its counter.
     pub fn free_waiters(&self, kind: SourceKind) {
         if let Some(source) = self.sources.of_kind(kind) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clockshim::hpet::Contended;
 use clockshim::{Fault, Host, HpetSim, SimConfig, SourceKind, Timekeeper};
 use parking_lot::Mutex;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::handshake::{self, Handshakes};
 use crate::rx_worker::RxWorker;
@@ -28,6 +28,10 @@ use crate::watchdog::{self, Watchdog};
 
 use clock_readers::ClockReaders;
 pub use shared::Shared;
+
+/// How long threads may take to end, and between two looks whether they have.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOKS_APART: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub struct DeviceOptions {
@@ -195,12 +199,23 @@ impl Device {
         self.shared.interface()
     }
 
-    /// Ends the workers and waits for them. The interface goes with the last reference to the device.
+    /// Ends the workers and waits for them, though not for ever: one that hangs must not keep the process from its end.
+    /// The interface goes with the last reference to the device.
     pub fn stop(&self) {
         self.shared.stop();
-        for thread in self.threads.lock().drain(..) {
-            let _ = thread.join();
+        let mut threads: Vec<_> = self.threads.lock().drain(..).collect();
+        for _ in 0..PATIENCE.as_millis() / LOOKS_APART.as_millis() {
+            threads.retain(|thread| !thread.is_finished());
+            if threads.is_empty() {
+                return;
+            }
+            std::thread::sleep(LOOKS_APART);
         }
+        let names: Vec<_> = threads
+            .iter()
+            .filter_map(|thread| thread.thread().name())
+            .collect();
+        warn!(threads = names.join(", "), "these do not end; left behind");
     }
 
     /// Resolves when the interface was deleted, a worker failed, or [`Device::stop`] was called.

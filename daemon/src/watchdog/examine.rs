@@ -48,13 +48,14 @@ pub fn expose(
     let holder = holder.and_then(|lock| find(lock.owner)).map(Bystander::of);
     let since = clock::monotonic();
     let mut shots = Vec::with_capacity(SAMPLES);
-    for number in 0..SAMPLES {
-        let at = since + SAMPLES_APART * number as u32;
+    let mut at = since;
+    for _ in 0..SAMPLES {
         while clock::monotonic() < at {
             watch.look(clock::monotonic(), lock(), true);
             std::thread::sleep(LOOKS_APART);
         }
         shots.extend(thread.map(|thread| shoot(thread, &lock)));
+        at = clock::monotonic() + SAMPLES_APART;
     }
     let holder = holder.map(|holder| {
         let passed = clock::monotonic().saturating_sub(since);

@@ -130,7 +130,14 @@ fn shares(figures: &mut Figures, from: &Usage, to: &Usage, passed: Duration) {
     };
     figures.user_percent = ran * in_user;
     figures.system_percent = ran * (1.0 - in_user);
-    figures.waiting_percent = percent(from.delay_ns, to.delay_ns);
+    // The kernel adds a wait when it ends. One that lasts shows in a thread that could run all the while and did not.
+    let could_run = from.state == b'R' && to.state == b'R';
+    let waited = if could_run {
+        100.0
+    } else {
+        percent(from.delay_ns, to.delay_ns)
+    };
+    figures.waiting_percent = waited.min(100.0 - ran);
 }
 
 /// Shares of two readings of a thread that far apart: on a processor, and waiting for one.
@@ -167,5 +174,8 @@ mod tests {
         .map(f64::round);
         assert_eq!(rounded, [63.0, 21.0, 10.0]);
         assert_eq!(shares_of(&from, &to, Duration::from_millis(84)).0, 100.0);
+        // Ready to run all the while, and nothing was counted.
+        let ready = Usage { state: b'R', ..from };
+        assert_eq!(shares_of(&ready, &ready, Duration::from_millis(10)), (0.0, 100.0));
     }
 }

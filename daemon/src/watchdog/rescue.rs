@@ -8,10 +8,10 @@ use clockshim::hpet::LockReport;
 use clockshim::{OpenError, SourceKind};
 
 use super::examine;
-use super::hypothesis::Hypothesis;
+use super::hypothesis::{Hypothesis, Verdict};
 use super::lock_watch::LockWatch;
 use super::log::{self, Event};
-use super::report::{Class, ClockFacts, Figures, StallReport};
+use super::report::{Class, ClockFacts, Figures, StallReport, ThreadFacts};
 use super::symbols::Symbols;
 use super::unwind::Unwinder;
 use super::verdict;
@@ -23,6 +23,9 @@ const BAIL_OUTS: u64 = 8;
 /// Readings between two looks that must not all have given the same value. The counter of an HPET ticks every 100 ns
 /// or faster.
 const READINGS: u64 = 64;
+/// A counter that stood still is watched for so long before it is judged: one that halts now and then is another thing than a
+/// frozen one.
+const AFTERMATH: Duration = Duration::from_millis(300);
 /// Between two lines about torn pairs.
 const TORN_PAUSE: Duration = Duration::from_secs(60);
 
@@ -30,6 +33,7 @@ const TORN_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Rescuer {
     last: Option<LockReport>,
+    aftermath: Option<Aftermath>,
     torn_told: Option<Duration>,
     torn_pairs: u64,
 }
@@ -51,6 +55,7 @@ impl Rescuer {
 
     /// One look. Goes over to another clock at once where this one holds its readers up.
     pub fn look(&mut self, device: &Arc<Shared>, passed: Duration, watch: &mut LockWatch) {
+        self.after(device);
         let clock = device.keeper.clock_report();
         let Some(now) = clock.lock else {
             return self.forget();
@@ -63,14 +68,32 @@ impl Rescuer {
         self.last = None;
         // First the rescue, then the evidence.
         let switched = device.keeper.switch_to_best(&[]);
-        let packets = before.map_or(0, |before| now.bail_outs - before.bail_outs);
-        let exposure = examine::expose(None, watch, || device.keeper.lock_of(clock.kind));
-        let report = evidence(clock.name, watch, &exposure, packets, trouble);
-        let what = match trouble {
-            Trouble::Stuck => "holds its readers up: its lock is not given back",
-            Trouble::Frozen => "stands still",
-        };
-        tell(device, clock.name, what, switched, &report);
+        let before = before.unwrap_or(now);
+        match trouble {
+            Trouble::Stuck => {
+                let exposure = examine::expose(None, watch, || device.keeper.lock_of(clock.kind));
+                let report = stuck(clock.name, watch, &exposure, now.bail_outs - before.bail_outs);
+                let what = "holds its readers up: its lock is not given back";
+                tell(device, clock.name, what, &switched, &report);
+            }
+            Trouble::Frozen => {
+                let facts = ClockFacts {
+                    acquisitions: now.acquisitions - before.acquisitions,
+                    values_seen: 1,
+                    lock: Some(now),
+                    ..watch.facts(clock::monotonic(), clock.name, |_| None)
+                };
+                self.aftermath = Some(Aftermath {
+                    kind: clock.kind,
+                    facts,
+                    switched,
+                    since: clock::monotonic(),
+                    last: device.keeper.counter_of(clock.kind),
+                    looks: 0,
+                    moved: 0,
+                });
+            }
+        }
     }
 
     /// Threads have stalled in the clock: another clock for those to come, and a fresh value for those that wait.
@@ -82,7 +105,7 @@ impl Rescuer {
         let switched = device.keeper.switch_to_best(&[]);
         device.keeper.free_waiters(clock.kind);
         self.last = None;
-        tell(device, clock.name, "has stalled its readers", switched, report);
+        tell(device, clock.name, "has stalled its readers", &switched, report);
     }
 
     fn tell_torn(&mut self, lock: &LockReport) {
@@ -119,22 +142,64 @@ fn trouble(before: &LockReport, now: &LockReport, passed: Duration) -> Option<Tr
         .then_some(Trouble::Frozen)
 }
 
-/// A report on the clock alone, with nobody stalled, for the verdict to be reached by.
-fn evidence(
-    clock: &'static str,
-    watch: &LockWatch,
-    exposure: &examine::Exposure,
-    packets: u64,
-    trouble: Trouble,
-) -> StallReport {
+/// A clock that stood still and was left, and whether it moves again.
+#[derive(Debug)]
+struct Aftermath {
+    kind: SourceKind,
+    facts: ClockFacts,
+    switched: Result<SourceKind, OpenError>,
+    since: Duration,
+    last: Option<u64>,
+    looks: u32,
+    moved: u32,
+}
+
+impl Rescuer {
+    /// Looks on at a clock that stood still, and tells when it is clear what that was.
+    fn after(&mut self, device: &Shared) {
+        let Some(aftermath) = &mut self.aftermath else {
+            return;
+        };
+        let now = device.keeper.counter_of(aftermath.kind);
+        aftermath.looks += 1;
+        aftermath.moved += u32::from(now != aftermath.last);
+        aftermath.last = now;
+        if clock::monotonic().saturating_sub(aftermath.since) < AFTERMATH {
+            return;
+        }
+        let Some(aftermath) = self.aftermath.take() else {
+            return;
+        };
+        let name = aftermath.facts.name.clone();
+        let mut report = on_the_clock(aftermath.facts, None, 0);
+        if aftermath.moved > 0 {
+            report.verdict = Verdict {
+                hypothesis: Some(Hypothesis::H10),
+                reason: format!(
+                    "it stood still and went on by itself: it moved between {} of {} looks after that",
+                    aftermath.moved, aftermath.looks
+                ),
+                ruled_out: vec![(Hypothesis::H3, "the counter is not frozen".to_owned())],
+                fits_2019: None,
+            };
+        }
+        tell(device, &name, "stands still", &aftermath.switched, &report);
+    }
+}
+
+/// A report on a lock that is not given back, by which nobody has stalled.
+fn stuck(clock: &'static str, watch: &LockWatch, exposure: &examine::Exposure, packets: u64) -> StallReport {
     let symbols = Symbols::read();
     let mut unwinder = Unwinder::new(&symbols);
     let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
     let mut facts = watch.facts(clock::monotonic(), clock, name_of);
-    if trouble == Trouble::Stuck {
-        // The hold ended between the rescue and the look at the holder: its evidence is that of the rescue.
-        facts.acquisitions = 0;
-    }
+    // Whatever became of the lock since: the rescue came since nobody took it.
+    facts.acquisitions = 0;
+    on_the_clock(facts, exposure.holder(&symbols, &mut unwinder), packets)
+}
+
+/// A report on the clock alone, for the verdict to be reached by.
+fn on_the_clock(clock: ClockFacts, holder: Option<ThreadFacts>, packets: u64) -> StallReport {
     let mut report = StallReport {
         class: Class::Spinning,
         figures: Figures {
@@ -142,8 +207,8 @@ fn evidence(
             stage: "stamp".to_owned(),
             ..Figures::default()
         },
-        clock: Some(facts),
-        holder: exposure.holder(&symbols, &mut unwinder),
+        clock: Some(clock),
+        holder,
         ..StallReport::default()
     };
     report.verdict = verdict::judge(&report);
@@ -154,10 +219,10 @@ fn tell(
     device: &Shared,
     from: &str,
     what: &str,
-    switched: Result<SourceKind, OpenError>,
+    switched: &Result<SourceKind, OpenError>,
     report: &StallReport,
 ) {
-    let after = match &switched {
+    let after = match switched {
         Ok(clock) => format!("using {clock} now"),
         Err(error) => format!("it stays in use: {error}"),
     };

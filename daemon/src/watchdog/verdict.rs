@@ -4,8 +4,8 @@ use super::hypothesis::{Fit, Hypothesis, Verdict};
 use super::report::{Class, Frame, StallReport, ThreadFacts};
 use Hypothesis::{H1, H2, H3, H4, H5, H6, H7, H8, H9, H10};
 
-/// A holder that had the processor for less than this share of the time, and was ready to run, is kept from it.
-const KEPT_WAITING: f64 = 50.0;
+/// Who had the processor for less than this share of the time, and was ready to run, is kept from it.
+const KEPT_WAITING: f64 = 10.0;
 
 /// What the report comes to.
 pub fn judge(report: &StallReport) -> Verdict {
@@ -222,6 +222,9 @@ impl<'a> Facts<'a> {
             }
             H2 => match &self.holder {
                 Holder::Lost => "no holder".to_owned(),
+                Holder::Other(holder) if re_enters(&holder.call_trace) => {
+                    "the holder waits for the lock itself".to_owned()
+                }
                 Holder::Other(holder) if is_kept_waiting(holder) => "the holder is ready to run".to_owned(),
                 _ => return None,
             },
@@ -300,8 +303,8 @@ fn judge_holder(holder: &ThreadFacts) -> (Hypothesis, String) {
     }
     if is_kept_waiting(holder) {
         let reason = format!(
-            "{} holds the lock, is ready to run and was not let for {:.0} % of the time",
-            holder.name, holder.waiting_percent
+            "{} holds the lock, is ready to run and had a processor for {:.0} % of the time",
+            holder.name, holder.cpu_percent
         );
         return (H6, reason);
     }
@@ -311,14 +314,14 @@ fn judge_holder(holder: &ThreadFacts) -> (Hypothesis, String) {
     )
 }
 
-fn is_kept_waiting(holder: &ThreadFacts) -> bool {
-    holder.state == Some('R') && holder.waiting_percent > KEPT_WAITING
+fn is_kept_waiting(thread: &ThreadFacts) -> bool {
+    thread.state == Some('R') && thread.cpu_percent < KEPT_WAITING
 }
 
 /// What a thread does, in words.
 pub fn activity(thread: &ThreadFacts) -> String {
     match (thread.state, &thread.syscall) {
-        (Some('R'), _) if thread.waiting_percent > KEPT_WAITING => "ready to run".to_owned(),
+        (Some('R'), _) if is_kept_waiting(thread) => "ready to run, and not let".to_owned(),
         (Some('R'), _) => format!("running ({:.0} % of the time)", thread.cpu_percent),
         (Some('T' | 't'), _) => "stopped".to_owned(),
         (Some(_), Some(call)) => format!("blocked in {}", call.split('(').next().unwrap_or(call)),
