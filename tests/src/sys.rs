@@ -140,3 +140,38 @@ fn filter(code: u32, skip: u8, operand: u32) -> libc::sock_filter {
         k: operand,
     }
 }
+
+/// Stops one thread of another process, as a debugger does, until it is dropped. To be made and dropped on one thread.
+#[derive(Debug)]
+pub struct Traced(libc::pid_t);
+
+impl Traced {
+    pub fn stop(tid: u32) -> io::Result<Self> {
+        let tid = tid as libc::pid_t;
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: both requests take no pointers to memory of ours; waitpid accepts null for a status nobody wants.
+        unsafe {
+            check(libc::ptrace(libc::PTRACE_SEIZE, tid, none, none) as i32)?;
+            let traced = Self(tid);
+            check(libc::ptrace(libc::PTRACE_INTERRUPT, tid, none, none) as i32)?;
+            check(libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL))?;
+            Ok(traced)
+        }
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: takes no pointers to memory of ours.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, none, none) };
+    }
+}
+
+fn check(result: i32) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -22,6 +22,7 @@ mod source_address;
 mod status;
 mod uapi;
 mod up;
+mod watchdog;
 mod wg_quick;
 mod wg_tool;
 mod wire;

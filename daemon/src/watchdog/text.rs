@@ -315,3 +315,7 @@ pub fn verdict(verdict: &Verdict) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

@@ -364,3 +364,7 @@ fn re_enters(trace: &[Frame]) -> bool {
     let holds = trace.iter().rposition(in_section);
     matches!((waits, holds), (Some(waits), Some(holds)) if waits < holds)
 }
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

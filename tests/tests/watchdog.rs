@@ -1,0 +1,275 @@
+//! The watchdog: what it reports, of whom it says nothing, and what it does about a stall.
+
+use std::io::Read as _;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use hpetun_tests::daemon::{Daemon, Program, interface_name};
+use hpetun_tests::noise::Noise;
+use hpetun_tests::sys::Traced;
+use hpetun_tests::wait::{wait_for, wait_until};
+use hpetun_tests::{Namespace, Pair, hpetun, uapi};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// A daemon whose clock has the kernel's lock, readers beside it, and a fault.
+fn with_fault(fault: &str) -> Program {
+    hpetun().options(&format!(
+        "--clock hpet-sim --clock-mode faithful --clock-readers 2 --fault {fault}"
+    ))
+}
+
+const HOLD: &str = "hold,thread=hpet-reader,at=1s,for=1s";
+
+fn wait_for_log(daemon: &Daemon, what: &str) {
+    wait_until(&format!("the log to say {what:?}"), || {
+        daemon.log().contains(what)
+    });
+}
+
+#[test]
+fn a_stall_is_reported_as_the_kernel_would_and_ends() {
+    let host = Namespace::new();
+    let daemon = with_fault(HOLD).start(&host);
+    wait_for_log(&daemon, "recovered after");
+    let log = daemon.log();
+    for part in [
+        "ERROR watchdog: BUG: soft lockup - CPU#",
+        " PID: ",
+        "ERROR Workqueue: wg-",
+        "ERROR Class: ",
+        "ERROR RIP: 0033:clockshim::hpet::lock::CombiningLock::wait+0x",
+        "ERROR RAX: 0000",
+        "ERROR Call Trace:",
+        "clockshim/src/hpet/lock.rs:",
+        "ERROR Sample 3 (+",
+        "word unchanged",
+        "ERROR Holder: hpet-reader/",
+        "clockshim::hpet::lock::CombiningLock::section+0x",
+        "ERROR Verdict: H2 (the holder stalled): hpet-reader/",
+        "not H4: owner alive, blocked in clock_nanosleep",
+        "ERROR The report of 2019: fits",
+    ] {
+        assert!(log.contains(part), "no {part:?} in\n{log}");
+    }
+    let status = daemon.status();
+    assert!(status["watchdog"]["reports"].as_u64() >= Some(1), "{status:#}");
+    assert!(
+        status["watchdog"]["stall_ms"]["max"].as_f64() >= Some(100.0),
+        "{status:#}"
+    );
+    let line = status["stalls"][0].as_str().expect("a line");
+    assert!(
+        line.starts_with("BUG: soft lockup") && line.contains("H2"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_report_is_one_event_where_logs_are_json() {
+    let host = Namespace::new();
+    let daemon = with_fault(HOLD).options("--log-format json").start(&host);
+    wait_for_log(&daemon, "\"recovered\"");
+    let log = daemon.log();
+    let events: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let event = |name: &str| {
+        let found = events.iter().find(|event| event["event"] == name);
+        found.unwrap_or_else(|| panic!("no {name} in\n{log}"))
+    };
+    let stall = event("stall");
+    let report = &stall["report"];
+    assert_eq!(stall["level"], "ERROR");
+    assert!(
+        stall["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("BUG: soft lockup"))
+    );
+    assert_eq!(report["verdict"]["hypothesis"], "H2", "{report:#}");
+    assert_eq!(report["samples"].as_array().map(Vec::len), Some(3));
+    assert!(report["samples"][0]["registers"]["rip"].is_u64(), "{report:#}");
+    assert!(
+        report["holder"]["name"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("hpet-reader"))
+    );
+    assert_eq!(report["clock"]["values_seen"], 1, "{report:#}");
+    assert_eq!(event("recovered")["worker"], report["worker"]);
+}
+
+/// Waiters that nothing else would ever free.
+#[test]
+fn failover_frees_who_waits_for_a_lost_lock() {
+    let host = Namespace::new();
+    let daemon = with_fault("lock-lost,at=1s")
+        .options("--watchdog-action failover")
+        .start(&host);
+    wait_for_log(&daemon, "recovered after");
+    let log = daemon.log();
+    assert!(log.contains("Verdict: H4 (the lock is lost)"), "{log}");
+    assert!(
+        log.contains("clock hpet-sim has stalled its readers; using "),
+        "{log}"
+    );
+    assert_ne!(daemon.status()["clock"]["name"], "hpet-sim");
+}
+
+#[test]
+fn bounded_readers_are_rescued_before_anybody_stalls() {
+    let host = Namespace::new();
+    let daemon = hpetun()
+        .options("--clock hpet-sim --clock-readers 2 --fault lock-lost,at=1s")
+        .start(&host);
+    wait_for_log(&daemon, "its lock is not given back; using ");
+    wait_for_log(&daemon, "Verdict: H4");
+    assert_eq!(daemon.status()["watchdog"]["rescues"], 1);
+}
+
+/// A process that hangs for good must still end when it is told to.
+#[test]
+fn a_daemon_whose_threads_hang_still_ends() {
+    let host = Namespace::new();
+    let mut daemon = with_fault("lock-lost,at=1s").start(&host);
+    wait_for_log(&daemon, "Verdict: H4");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait_for_end().is_some_and(|status| status.success()));
+    assert!(daemon.log().contains("these do not end; left behind"));
+}
+
+#[test]
+fn a_paused_process_blames_nobody() {
+    let pair = Pair::loopback();
+    let daemon = &pair.a.daemon;
+    for _ in 0..3 {
+        daemon.signal(Signal::STOP);
+        pair.a.ping_in_vain(pair.b.v4);
+        daemon.signal(Signal::CONT);
+        pair.ping();
+    }
+    let status = daemon.status();
+    assert!(status["watchdog"]["late"].as_u64() >= Some(1), "{status:#}");
+    assert!(!daemon.log().contains("BUG"), "{}", daemon.log());
+}
+
+/// One thread alone, as a debugger in its non-stop mode does.
+#[test]
+fn a_worker_that_a_debugger_stopped_is_told_from_one_that_hangs() {
+    let pair = Pair::loopback();
+    let daemon = &pair.a.daemon;
+    let workers = daemon.status()["workers"].clone();
+    let tx = workers.as_array().expect("workers").iter();
+    let tid = tx
+        .filter(|worker| worker["name"] == "wg-tx/0")
+        .find_map(|worker| worker["tid"].as_u64())
+        .expect("a tx worker");
+    let traced = Traced::stop(tid as u32).expect("root may trace");
+    pair.a.ping_in_vain(pair.b.v4);
+    wait_for_log(daemon, "Verdict: none of H1 to H10: it was stopped from outside");
+    let log = daemon.log();
+    assert!(
+        log.contains("Class: stopped (") && log.contains("state t"),
+        "{log}"
+    );
+    assert!(log.contains("RIP: n/a (no answer to a signal in 50 ms)"), "{log}");
+    drop(traced);
+    wait_for_log(daemon, "wg-tx/0 recovered after");
+    pair.ping();
+}
+
+#[test]
+fn every_threads_state_is_logged_on_demand() {
+    for off in ["", "--watchdog-action off"] {
+        let host = Namespace::new();
+        let daemon = hpetun().options(off).start(&host);
+        daemon.signal(Signal::USR1);
+        wait_for_log(&daemon, "Thread: wg-rx/0:");
+        wait_for_log(&daemon, "Thread: wg-tx/0:");
+        wait_for_log(&daemon, "hpetun::tx_worker::TxWorker::run+0x");
+        assert!(daemon.log().contains("as asked for by SIGUSR1") && daemon.is_alive());
+    }
+}
+
+#[test]
+fn abort_ends_the_process_after_the_report() {
+    let host = Namespace::new();
+    let mut daemon = with_fault(HOLD)
+        .options("--watchdog-action abort")
+        .under("prlimit --core=0")
+        .start(&host);
+    let status = daemon.wait_for_end().expect("our child");
+    assert_eq!(status.signal(), Some(6), "SIGABRT");
+    assert!(daemon.log().contains("Verdict: H2"), "{}", daemon.log());
+}
+
+/// systemd is fed while all is well, and not while a thread is stalled.
+#[test]
+fn systemds_watchdog_is_fed_only_while_all_is_well() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("a timeout");
+    let host = Namespace::new();
+    let daemon = with_fault("lock-lost,at=2s")
+        .environment("NOTIFY_SOCKET", &path.display().to_string())
+        .environment("WATCHDOG_USEC", "200000")
+        .start(&host);
+    let message = || {
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).trim().to_owned())
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    while !seen.contains("READY=1") || !seen.contains("WATCHDOG=1") {
+        seen.insert(message().expect("a word from the daemon"));
+    }
+    wait_for_log(&daemon, "Verdict: H4");
+    socket
+        .set_read_timeout(Some(Duration::from_millis(700)))
+        .expect("a timeout");
+    // What was sent before the stall may still wait to be read.
+    while message().is_some() {}
+    assert!(message().is_none(), "fed while a thread is stalled");
+}
+
+/// A log that nobody reads holds up neither packets nor control, and says afterwards what is missing.
+#[test]
+fn a_full_pipe_for_a_log_holds_nobody_up() {
+    let host = Namespace::new();
+    let interface = interface_name();
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = hpetun().foreground(&host, &interface);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(writer)
+        .spawn();
+    drop(command);
+    let mut child = child.expect("it starts");
+    wait_for("the control socket to answer", || uapi::get(&interface));
+    let mut noise = Noise::new(7);
+    for _ in 0..20 {
+        let peers: String = (0..100)
+            .map(|_| format!("public_key={}\n", noise.hex_key()))
+            .collect();
+        let answer = uapi::ask(&interface, &format!("set=1\n{peers}\n"));
+        assert!(answer.contains("errno=0"), "{answer}");
+    }
+    let reading = std::thread::spawn(move || {
+        let mut log = String::new();
+        reader.read_to_string(&mut log).map(|_| log)
+    });
+    wait_until("the daemon to find room for its log", || {
+        uapi::ask(&interface, &format!("set=1\npublic_key={}\n\n", noise.hex_key())).contains("errno=0")
+            && uapi::get(&interface).is_some()
+    });
+    std::fs::remove_file(uapi::socket_path(&interface)).expect("the socket's file");
+    assert!(child.wait().expect("our child").success());
+    let log = reading.join().expect("no panic").expect("text");
+    assert!(log.contains(" log lines were lost: nobody read them"), "{log}");
+}
