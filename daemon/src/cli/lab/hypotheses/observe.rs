@@ -24,6 +24,8 @@ pub struct Observed {
     /// Before the fault struck: verdicts that named a hypothesis, and reports that named none.
     pub false_alarms: Vec<String>,
     pub early_reports: Vec<String>,
+    /// Why the clock was left before the fault could strike it, where it was.
+    pub left_early: Option<String>,
     /// What was done about it: each action, and when.
     pub rescues: Vec<Rescue>,
     pub session: Session,
@@ -156,6 +158,7 @@ impl Observed {
                 .collect(),
             false_alarms: texts(alarms),
             early_reports: texts(early),
+            left_early: before.iter().find_map(|event| leaves(event)),
             rescues: since.iter().filter_map(|event| rescue(event, struck)).collect(),
             session,
             events: log.events.iter().map(|event| event.shown(struck)).collect(),
@@ -166,6 +169,11 @@ impl Observed {
                 .collect(),
         }
     }
+}
+
+/// What was said of the clock when it was left.
+fn leaves(event: &Event) -> Option<String> {
+    matches!(event.kind, Kind::Rescue { .. } | Kind::Clock { .. }).then(|| event.message.clone())
 }
 
 /// Whether it named a hypothesis, and what it was.
@@ -398,6 +406,7 @@ mod tests {
         let observed = fixture::stalled_but_struck_later();
         // Two reports, a rescue and torn pairs; the arbiter named nothing.
         assert_eq!(observed.false_alarms.len(), 4, "{:?}", observed.false_alarms);
+        assert_eq!(observed.left_early.as_deref(), Some("using tsc now"));
         assert_eq!(observed.early_reports, ["clock hpet-sim is wrong: it jumped"]);
         assert!(observed.stall.is_none());
     }
