@@ -74,9 +74,10 @@ fn missing_verdict(ordered: Hypothesis, finder: Finder, verdicts: &[Found]) -> O
     let missing = |who: &str| Some(format!("{who} named {ordered} ({})", ordered.summary()));
     match finder {
         Finder::Report if !names(&|found| found.of_tx_worker) => missing("no report of a tx worker"),
-        Finder::Arbiter if !names(&|found| found.by == "arbiter") => {
-            missing("nothing that the arbiter found")
+        Finder::Arbiter if !names(&|found| ["arbiter", "rescue"].contains(&found.by.as_str())) => {
+            missing("neither arbiter nor rescue")
         }
+
         Finder::Pairs if !names(&|found| found.by == "pairs") => missing("no count of torn pairs"),
         _ => None,
     }
