@@ -21,7 +21,7 @@ fn with_fault(fault: &str) -> Program {
     ))
 }
 
-const HOLD: &str = "hold,thread=hpet-reader,at=1s,for=1s";
+const HOLD: &str = "hold,thread=hpet-reader,at=1s,for=3s";
 
 fn wait_for_log(daemon: &Daemon, what: &str) {
     wait_until(&format!("the log to say {what:?}"), || {

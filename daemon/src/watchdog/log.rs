@@ -42,8 +42,6 @@ pub enum Event<'a> {
     },
     /// The lock word was read in two halves that never stood in it together.
     Torn { hypothesis: Hypothesis, pairs: u64 },
-    /// The watchdog itself was held up, so it blames nobody.
-    Late { by_ms: f64, cause: &'static str },
     /// Asked for by a signal.
     Dump { threads: &'a [ThreadFacts] },
 }

@@ -16,6 +16,7 @@ pub mod hypothesis;
 pub mod lock_watch;
 pub mod log;
 pub mod options;
+pub mod pause;
 pub mod post;
 pub mod record;
 pub mod report;

@@ -16,6 +16,7 @@ use super::feeder::Feeder;
 use super::lock_watch::LockWatch;
 use super::log;
 use super::options::{Action, Options};
+use super::pause::Pauses;
 use super::post::{Post, Work};
 use super::report::{Class, Figures, StallReport};
 use super::rescue::Rescuer;
@@ -30,8 +31,6 @@ use crate::sys::{clock, poll};
 
 /// The longest time between two looks at the lock of a clock: a reader must not wait for it for long.
 const LOCK_LOOKS: Duration = Duration::from_millis(20);
-/// So much of a sleep of the machine is told from rounding.
-const SLEPT: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub struct Watchdog {
@@ -43,10 +42,12 @@ pub struct Watchdog {
     discipline: Discipline,
     steal: Steal,
     feeder: Feeder,
-    /// When it last looked, at the lock and at the threads; and the time asleep since boot then.
+    /// Kept while anybody is stalled: reading them takes a tenth of a second or more, keeping them tens of megabytes.
+    names: Option<(Symbols, Unwinder)>,
+    /// When it last looked, at the lock and at the threads.
     last: Duration,
     last_threads: Duration,
-    slept: Duration,
+    pauses: Pauses,
 }
 
 impl Watchdog {
@@ -64,9 +65,10 @@ impl Watchdog {
             discipline: Discipline::default(),
             steal: Steal::new(task::tick()),
             feeder: Feeder::new(),
+            names: None,
             last: Duration::ZERO,
             last_threads: Duration::ZERO,
-            slept: Duration::ZERO,
+            pauses: Pauses::default(),
         }
     }
 
@@ -92,7 +94,6 @@ impl Watchdog {
     fn begin(&mut self) {
         self.last = clock::monotonic();
         self.last_threads = self.last;
-        self.slept = clock::boottime().saturating_sub(self.last);
     }
 
     fn thread_period(&self) -> Duration {
@@ -138,26 +139,24 @@ impl Watchdog {
             }
         }
         let is_well = !self.posts.iter().any(|post| post.detector.is_stalled());
+        if is_well {
+            self.names = None;
+        }
         self.feeder.feed(now, is_well);
     }
 
     /// A watchdog that comes late was held up by something that held up the others too: a sleep, a pause of the virtual
     /// machine, a SIGSTOP, a debugger. It blames nobody for that time.
     fn excuse_pauses(&mut self, now: Duration, passed: Duration) {
-        let slept = clock::boottime().saturating_sub(now);
-        let slept_now = slept.saturating_sub(self.slept);
-        self.slept = slept;
-        let late = passed.saturating_sub(self.period());
-        let cause = if slept_now > SLEPT {
-            "the machine slept"
-        } else if 2 * late > self.options.threshold.min(Duration::from_secs(1)) {
-            "the process or the machine was paused"
-        } else {
+        let (period, threshold) = (self.period(), self.options.threshold);
+        let Some(pause) = self
+            .pauses
+            .look(now, clock::boottime(), passed, period, threshold)
+        else {
             return;
         };
-        let by_ms = late.max(slept_now).as_secs_f64() * 1e3;
         self.device.record.late();
-        debug!(by_ms, cause, "watchdog is late; it blames nobody");
+        debug!(by = ?pause.by, cause = pause.cause, "watchdog is late; it blames nobody");
         self.posts.iter_mut().for_each(|post| post.detector.excuse());
         // What came before the pause is not to be compared with what comes after it.
         self.lock = LockWatch::default();
@@ -227,6 +226,7 @@ impl Watchdog {
             stuck_ms,
             number,
             suppressed,
+            cpu: exposure.cpu().or(usage.map(|usage| usage.cpu)),
             ..self.compose(&thread, figures, &exposure)
         };
         self.device.record.report(&report);
@@ -236,8 +236,11 @@ impl Watchdog {
 
     /// What is known of the stall but its place in a row of reports.
     fn compose(&mut self, thread: &Watched, figures: Figures, exposure: &Exposure) -> StallReport {
-        let symbols = Symbols::read();
-        let mut unwinder = Unwinder::new(&symbols);
+        let (symbols, unwinder) = self.names.get_or_insert_with(|| {
+            let symbols = Symbols::read();
+            let unwinder = Unwinder::new(&symbols);
+            (symbols, unwinder)
+        });
         let name = self.device.keeper.clock_report().name;
         let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
         let mut report = StallReport {
@@ -251,13 +254,13 @@ impl Watchdog {
             function: thread.function.to_owned(),
             class: classify::classify(&figures),
             figures,
-            samples: exposure.samples(&symbols, &mut unwinder),
+            samples: exposure.samples(symbols, unwinder),
             clock: Some(self.lock.facts(clock::monotonic(), name, name_of)),
-            holder: exposure.holder(&symbols, &mut unwinder),
+            holder: exposure.holder(symbols, unwinder),
             ..StallReport::default()
         };
         if self.options.all_workers {
-            report.others = examine::others(thread.tid(), &symbols, &mut unwinder);
+            report.others = examine::others(thread.tid(), symbols, unwinder);
         }
         report.verdict = verdict::judge(&report);
         report

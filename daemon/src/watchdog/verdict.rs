@@ -11,13 +11,13 @@ const KEPT_WAITING: f64 = 10.0;
 pub fn judge(report: &StallReport) -> Verdict {
     let Some(facts) = Facts::of(report) else {
         return Verdict {
-            reason: "the packet clock has no lock for anybody to wait for".to_owned(),
+            reason: why_none(report, 0, false),
             ..Verdict::default()
         };
     };
     let Some((hypothesis, reason)) = facts.hypothesis() else {
         return Verdict {
-            reason: facts.why_none(),
+            reason: why_none(report, facts.reading, facts.word_changes),
             ..Verdict::default()
         };
     };
@@ -186,24 +186,6 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn why_none(&self) -> String {
-        let figures = &self.report.figures;
-        match self.report.class {
-            Class::Exited => "the thread is no more".to_owned(),
-            Class::Stopped => "it was stopped from outside".to_owned(),
-            Class::Blocked if self.reading == 0 => format!(
-                "it waits in {}, not for the clock",
-                figures.syscall.as_deref().unwrap_or("the kernel")
-            ),
-            Class::Starved if self.reading == 0 => {
-                "it is kept from the processor; the clock is not in its way".to_owned()
-            }
-            _ if self.reading == 0 => format!("it is at stage {}, not in the clock's reader", figures.stage),
-            _ if self.word_changes => "it reads the clock, whose value lives".to_owned(),
-            _ => "it reads the clock, and the evidence does not decide".to_owned(),
-        }
-    }
-
     /// The evidence against one of the hypotheses, given that another fits better.
     fn against(&self, hypothesis: Hypothesis) -> Option<String> {
         let clock = self.report.clock.as_ref()?;
@@ -289,6 +271,27 @@ impl<'a> Facts<'a> {
                 reason.to_owned()
             },
         }
+    }
+}
+
+/// Why it is none of the hypotheses, where so many samples show it reading the clock.
+fn why_none(report: &StallReport, reading: usize, word_changes: bool) -> String {
+    let figures = &report.figures;
+    let has_lock = report.clock.as_ref().is_some_and(|clock| clock.lock.is_some());
+    match report.class {
+        Class::Exited => "the thread is no more".to_owned(),
+        Class::Stopped => "it was stopped from outside".to_owned(),
+        Class::Blocked if reading == 0 => format!(
+            "it waits in {}, not for the clock",
+            figures.syscall.as_deref().unwrap_or("the kernel")
+        ),
+        Class::Starved if reading == 0 => {
+            "it is kept from the processor; the clock is not in its way".to_owned()
+        }
+        _ if !has_lock => "the packet clock has no lock for anybody to wait for".to_owned(),
+        _ if reading == 0 => format!("it is at stage {}, not in the clock's reader", figures.stage),
+        _ if word_changes => "it reads the clock, whose value lives".to_owned(),
+        _ => "it reads the clock, and the evidence does not decide".to_owned(),
     }
 }
 

@@ -1,0 +1,78 @@
+//! Tells when the watchdog itself was held up: by a sleep of the machine, a pause of the virtual machine or of the process.
+//! Whoever did not get on meanwhile is not to blame.
+
+use std::time::Duration;
+
+/// So much of a sleep is told from rounding.
+const SLEPT: Duration = Duration::from_millis(10);
+/// To be late by so much is a pause, whatever the threshold.
+const LONG: Duration = Duration::from_millis(500);
+
+/// The machine's time asleep, from look to look. All times by the watchdog's clocks.
+#[derive(Debug, Default)]
+pub struct Pauses {
+    slept: Option<Duration>,
+}
+
+/// What held the watchdog up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    pub by: Duration,
+    pub cause: &'static str,
+}
+
+impl Pauses {
+    /// One look at `monotonic` and `boottime`, `passed` after the one before, which was to come `period` after it.
+    pub fn look(
+        &mut self,
+        monotonic: Duration,
+        boottime: Duration,
+        passed: Duration,
+        period: Duration,
+        threshold: Duration,
+    ) -> Option<Pause> {
+        let slept = boottime.saturating_sub(monotonic);
+        let newly = slept.saturating_sub(self.slept.replace(slept).unwrap_or(slept));
+        let late = passed.saturating_sub(period);
+        if newly > SLEPT {
+            let cause = "the machine slept";
+            return Some(Pause { by: newly, cause });
+        }
+        let cause = "the process or the machine was paused";
+        (late > (threshold / 2).min(LONG)).then_some(Pause { by: late, cause })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn look(pauses: &mut Pauses, now: Duration, asleep: Duration, passed: Duration) -> Option<Pause> {
+        pauses.look(now, now + asleep, passed, ms(20), ms(100))
+    }
+
+    #[test]
+    fn a_suspend_and_a_pause_are_seen_and_a_little_delay_is_not() {
+        let mut pauses = Pauses::default();
+        // Asleep before the process began: not news.
+        assert_eq!(look(&mut pauses, ms(100), ms(3_600_000), ms(20)), None);
+        assert_eq!(look(&mut pauses, ms(160), ms(3_600_000), ms(60)), None);
+        let pause = look(&mut pauses, ms(300), ms(3_600_000), ms(140)).unwrap();
+        assert_eq!((pause.by, pause.cause.contains("paused")), (ms(120), true));
+        let pause = look(&mut pauses, ms(320), ms(3_660_000), ms(20)).unwrap();
+        assert_eq!((pause.by, pause.cause.contains("slept")), (ms(60_000), true));
+        assert_eq!(look(&mut pauses, ms(340), ms(3_660_000), ms(20)), None);
+    }
+
+    #[test]
+    fn at_the_kernels_threshold_half_a_second_is_a_pause() {
+        let mut pauses = Pauses::default();
+        let mut look = |passed| pauses.look(ms(9_000), ms(9_000), passed, ms(20), ms(20_000));
+        assert_eq!(look(ms(500)), None);
+        assert!(look(ms(600)).is_some());
+    }
+}
