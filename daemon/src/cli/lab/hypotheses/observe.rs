@@ -61,7 +61,7 @@ pub struct Stall {
     pub yields: u64,
     pub seconds: f64,
     pub reports: u32,
-    /// When it began, by the first report.
+    /// When it began, by the line on its recovery, or else by the first report.
     pub began_s: f64,
     /// From the strike to the first report, in milliseconds.
     pub detected_ms: f64,
@@ -249,7 +249,9 @@ impl Stall {
             yields: last.figures.yields,
             seconds: last.figures.seconds,
             reports: same.len() as u32,
-            began_s: detected - first.stuck_ms / 1e3,
+            began_s: recovered.map_or(detected - first.stuck_ms / 1e3, |(at, lasted)| {
+                at.since(struck) - lasted / 1e3
+            }),
             detected_ms: detected * 1e3,
             recovered_ms: recovered.map(|(at, _)| at.since(struck) * 1e3),
             lasted_ms: recovered.map(|(_, lasted)| lasted),
