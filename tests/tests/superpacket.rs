@@ -40,7 +40,7 @@ impl Superpacket {
     pub fn tcp(v6: bool, flags: u8, size: u16, payload: usize, noise: &mut Noise) -> Self {
         let options = noise.number() as usize % 11 * 4;
         let mut l4 = noise.bytes(20);
-        if noise.number() % 2 == 0 {
+        if noise.number().is_multiple_of(2) {
             l4[4..7].fill(0xff);
         }
         l4[12] = ((20 + options) as u8 / 4) << 4;
@@ -67,7 +67,11 @@ impl Superpacket {
             l4,
             payload: noise.bytes(payload),
             size,
-            id: if number % 2 == 0 { 0xfffe } else { number as u16 },
+            id: if number.is_multiple_of(2) {
+                0xfffe
+            } else {
+                number as u16
+            },
             tos: (number >> 16) as u8 & 0xfc,
             dont_fragment: number & 4 == 0,
         }
