@@ -134,7 +134,7 @@ pub(super) struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    fn stripped(&self) -> String {
+    pub fn stripped(&self) -> String {
         strip(self.value)
     }
 }
@@ -272,9 +272,7 @@ impl Draft {
             Config {
                 interface,
                 peers,
-                clock: self.clock.source.take(),
-                clock_mode: self.clock.mode.take(),
-                faults: self.clock.faults,
+                clock: self.clock.finish()?,
                 watchdog: self.watchdog.finish()?,
                 workers: self.workers.finish(),
                 log,

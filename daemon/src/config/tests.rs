@@ -9,7 +9,8 @@ use clockshim::hpet::Contended;
 use ipnet::IpNet;
 
 use super::{
-    Config, ConfigError, Endpoint, Interface, Loaded, Log, Peer, Table, Workers, interface_name, load, parse,
+    Clock, Config, ConfigError, Endpoint, Interface, Loaded, Log, Peer, Table, Workers, interface_name, load,
+    parse,
 };
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::logging::{Format, Level};
@@ -84,7 +85,7 @@ fn everything_that_a_file_may_say() {
          [Peer]   # first\nPublicKey = {PUBLIC_1}\nPresharedKey = {PRIVATE}\nAllowedIPs = 10.0.0.2/32,10.1.2.3/16\n\
          AllowedIPs = fd00::/8\nEndpoint = [2001:db8::1]:51820\nPersistentKeepalive = 25\n\n\
          [Peer]\nPublicKey = {PUBLIC_2}\nEndpoint = vpn.example.org:7\n\
-         [Clock]\nSource = hpet-sim\nMode = Faithful\nFault = freeze,at=3s\nFault = torn\n[Watchdog]\nThreshold = 250ms\nAction=Failover\nAllWorkers = yes\n[Workers]\nCount = 2\ncpus = 0-2, 5\nBusyPoll = 30us\nSlice = 500us\nUdpBuffer = 4M\n[Log]\nLevel = debug\nFormat = json\n"
+         [Clock]\nSource = hpet-sim\nMode = Faithful\nFault = freeze, at=3s, for=2s # H3\nFault = torn\n[Watchdog]\nThreshold = 250ms\nAction=Failover\nAllWorkers = yes\n[Workers]\nCount = 2\ncpus = 0-2, 5\nBusyPoll = 30us\nSlice = 500us\nUdpBuffer = 4M\n[Log]\nLevel = debug\nFormat = json\n"
     ));
     let nets = |list: &[&str]| {
         list.iter()
@@ -119,9 +120,11 @@ fn everything_that_a_file_may_say() {
                 allowed_ips: Vec::new(),
             },
         ],
-        clock: Some(SourceKind::HpetSim),
-        clock_mode: Some(Contended::Faithful),
-        faults: vec!["freeze,at=3s".parse().unwrap(), "torn".parse().unwrap()],
+        clock: Clock {
+            source: Some(SourceKind::HpetSim),
+            mode: Some(Contended::Faithful),
+            faults: vec!["freeze,at=3s,for=2s".to_owned(), "torn".to_owned()],
+        },
         workers: Workers {
             count: std::num::NonZeroUsize::new(2),
             tuning: Tuning {
@@ -319,6 +322,27 @@ fn errors_of_whole_sections() {
         &format!("{interface}[Clock]\nMode = fast\n"),
         4,
         &["Mode", "`fast`", "faithful"],
+    );
+    assert_error(
+        &format!("{interface}[Clock]\nSource = hpet-sim\nMode = bounded\nMode = bounded\n"),
+        6,
+        &["Mode is given twice", "line 5"],
+    );
+    let clock = format!("{interface}[Clock]\nSource = tsc\n");
+    assert_error(
+        &format!("{clock}Mode = bounded\n"),
+        5,
+        &["hpet-sim or hpet-locked", "Source = tsc"],
+    );
+    assert_error(
+        &format!("{clock}Fault = torn\n"),
+        5,
+        &["Source = hpet-sim", "Source = tsc"],
+    );
+    assert_error(
+        &format!("{interface}[Clock]\nFault = torn\nFault = freeze\n"),
+        4,
+        &["Source = hpet-sim", "no Source"],
     );
     assert_error(
         &format!("{interface}[Watchdog]\nThreshold = 1\n"),

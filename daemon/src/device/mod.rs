@@ -93,6 +93,10 @@ impl Device {
         check_cpus(&options.tuning.cpus)?;
         let readers = ClockReaders::of(&options);
         let keeper = Arc::new(open_clock(options.clock, options.clock_mode, options.faults)?);
+        if !matches!(options.clock, SourceKind::Tsc | SourceKind::Boottime) {
+            // Now rather than in the middle of a stall.
+            keeper.open_fallbacks();
+        }
         let workers = options.workers.unwrap_or_else(default_workers).max(1);
         let given = options.tun_fd.is_some();
         let tun = match options.tun_fd {
@@ -276,8 +280,7 @@ fn open_clock(
     mode: Option<Contended>,
     faults: Vec<Fault>,
 ) -> Result<Timekeeper, StartError> {
-    let has_lock = matches!(kind, SourceKind::HpetSim | SourceKind::HpetLocked);
-    if mode.is_some() && !has_lock {
+    if mode.is_some() && !kind.has_lock() {
         return Err(StartError::ModeWithoutLock(kind));
     }
     let contended = mode.unwrap_or_default();
@@ -326,4 +329,37 @@ fn check_cpus(wanted: &[usize]) -> Result<(), StartError> {
 
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_needs_a_lock_and_a_fault_the_simulation() {
+        let faithful = Some(Contended::Faithful);
+        for kind in [
+            SourceKind::Tsc,
+            SourceKind::Boottime,
+            SourceKind::Coarse,
+            SourceKind::Hpet,
+        ] {
+            let error = open_clock(kind, faithful, Vec::new()).unwrap_err().to_string();
+            assert!(
+                error.contains("hpet-sim and hpet-locked") && error.contains(kind.as_str()),
+                "{error}"
+            );
+        }
+        let torn = || vec!["torn".parse().unwrap()];
+        let error = open_clock(SourceKind::HpetLocked, None, torn())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("hpet-sim instead of hpet-locked"), "{error}");
+        for (mode, expected) in [(faithful, Contended::Faithful), (None, Contended::default())] {
+            for faults in [torn(), Vec::new()] {
+                let keeper = open_clock(SourceKind::HpetSim, mode, faults).unwrap();
+                assert_eq!(keeper.clock_report().lock.unwrap().contended, expected);
+            }
+        }
+    }
 }
