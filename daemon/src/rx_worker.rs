@@ -156,7 +156,9 @@ impl RxWorker {
                         continue;
                     }
                 };
+                self.metrics.heart().at(Stage::Stamp);
                 let stamp = self.device.keeper.fast();
+                self.metrics.heart().at(Stage::Read);
                 self.sort(&received, used);
                 self.receives.push((received, stamp));
                 used += received.len;
@@ -290,6 +292,7 @@ impl RxWorker {
         }
         if authentic {
             tunnel.roam(Endpoint::new(received.from, received.local));
+            heart.at(Stage::Stamp);
             let attend = tunnel.data_received(device.now(), confirmed, payload);
             drop(tunnel);
             if attend {
@@ -349,6 +352,7 @@ impl RxWorker {
     }
 
     fn account(&mut self) {
+        self.metrics.heart().at(Stage::Stamp);
         let egress = self.device.keeper.fast();
         let mut residence = self.metrics.residence();
         // What came in one call has one stamp.

@@ -125,7 +125,9 @@ impl TxWorker {
                 }
                 Err(error) => return Err(error),
             };
+            self.metrics.heart().at(Stage::Stamp);
             let ingress = self.device.keeper.fast();
+            self.metrics.heart().at(Stage::Read);
             let (header, start) = if queue.vnet() {
                 let Some((header, _)) = self.arena[used..used + len].split_first_chunk() else {
                     self.device.drops.add(DropReason::TxMalformed, 1);
@@ -248,6 +250,7 @@ impl TxWorker {
             sealed += read.sealed;
         }
         if sealed > 0 {
+            heart.at(Stage::Stamp);
             attend |= tunnel.data_sent(device.keeper.fast());
         }
         drop(tunnel);
@@ -283,6 +286,7 @@ impl TxWorker {
     }
 
     fn account(&mut self) {
+        self.metrics.heart().at(Stage::Stamp);
         let egress = self.device.keeper.fast();
         let mut residence = self.metrics.residence();
         for read in self.reads.iter().filter(|read| read.sealed > 0) {

@@ -17,6 +17,8 @@ pub fn classify(figures: &Figures) -> Class {
         Some('S' | 'D') if slept > ran => Class::Blocked,
         _ if slept > 50.0 && ran < BARELY_RAN && waited < BARELY_RAN => Class::Blocked,
         _ if ran < BARELY_RAN => Class::Starved,
+        // It gets on as fast as it is let.
+        _ if figures.packets > 0 && ran < waited => Class::Starved,
         _ if figures.packets > 0 => Class::Hogging,
         _ => Class::Spinning,
     }
@@ -51,7 +53,8 @@ mod tests {
     #[test]
     fn a_spinner_that_shares_its_processor_still_spins() {
         assert_eq!(class(Some('R'), 33.0, 67.0, 0), Class::Spinning);
-        assert_eq!(class(Some('R'), 33.0, 67.0, 10), Class::Hogging);
+        assert_eq!(class(Some('R'), 33.0, 67.0, 10), Class::Starved);
+        assert_eq!(class(Some('R'), 60.0, 40.0, 10), Class::Hogging);
     }
 
     #[test]

@@ -37,14 +37,15 @@ pub struct Exposure {
     holder: Option<(Bystander, Shot, Option<Usage>, Duration)>,
 }
 
-/// Takes samples of `thread`, looks at the lock all the while, and at whoever holds it.
+/// Takes samples of `thread`, looks at the lock all the while, and at whoever held it as it was `found`.
 pub fn expose(
     thread: Option<&Arc<Watched>>,
+    found: Option<LockReport>,
     watch: &mut LockWatch,
     lock: impl Fn() -> Option<LockReport>,
 ) -> Exposure {
     let own = thread.map_or(0, |thread| thread.tid());
-    let holder = lock().filter(|lock| lock.locked && lock.owner != 0 && lock.owner != own);
+    let holder = found.filter(|lock| lock.locked && lock.owner != 0 && lock.owner != own);
     let holder = holder.and_then(|lock| find(lock.owner)).map(Bystander::of);
     let since = clock::monotonic();
     let mut shots = Vec::with_capacity(SAMPLES);

@@ -13,7 +13,7 @@ pub struct Feeder {
 
 impl Feeder {
     /// As the unit's `WatchdogSec=` says.
-    pub fn new() -> Self {
+    pub fn of_this_unit() -> Self {
         Self {
             interval: sd_notify::watchdog_enabled().map(|limit| limit / 2),
             next: Duration::ZERO,

@@ -20,6 +20,8 @@ use crate::sys::clock;
 
 /// Readers that gave up waiting between two looks, from which on the lock counts as stuck.
 const BAIL_OUTS: u64 = 8;
+/// Looks running at which it must be.
+const STUCK_LOOKS: u32 = 2;
 /// Readings between two looks that must not all have given the same value. The counter of an HPET ticks every 100 ns
 /// or faster.
 const READINGS: u64 = 64;
@@ -33,6 +35,8 @@ const TORN_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Rescuer {
     last: Option<LockReport>,
+    /// Looks running at which the lock was stuck.
+    stuck_for: u32,
     aftermath: Option<Aftermath>,
     torn_told: Option<Duration>,
     torn_pairs: u64,
@@ -51,6 +55,7 @@ impl Rescuer {
     /// The machine paused: what was seen before means nothing.
     pub fn forget(&mut self) {
         self.last = None;
+        self.stuck_for = 0;
     }
 
     /// One look. Goes over to another clock at once where this one holds its readers up.
@@ -62,17 +67,25 @@ impl Rescuer {
         };
         self.tell_torn(&now);
         let before = self.last.replace(now);
-        let Some(trouble) = before.and_then(|before| trouble(&before, &now, passed)) else {
-            return;
+        let found = before.and_then(|before| trouble(&before, &now, passed));
+        self.stuck_for = if found == Some(Trouble::Stuck) {
+            self.stuck_for + 1
+        } else {
+            0
         };
-        self.last = None;
+        let Some(trouble) = found else { return };
+        // On a busy machine a holder may be kept from its processor for one look, now and then.
+        if trouble == Trouble::Stuck && self.stuck_for < STUCK_LOOKS {
+            return;
+        }
+        self.forget();
         // First the rescue, then the evidence.
         let switched = device.keeper.switch_to_best(&[]);
         let before = before.unwrap_or(now);
         match trouble {
             Trouble::Stuck => {
-                let exposure = examine::expose(None, watch, || device.keeper.lock_of(clock.kind));
-                let report = stuck(clock.name, watch, &exposure, now.bail_outs - before.bail_outs);
+                let exposure = examine::expose(None, Some(now), watch, || device.keeper.lock_of(clock.kind));
+                let report = stuck(clock.name, watch, &exposure, &before, now);
                 let what = "holds its readers up: its lock is not given back";
                 tell(device, clock.name, what, &switched, &report);
             }
@@ -188,13 +201,24 @@ impl Rescuer {
 }
 
 /// A report on a lock that is not given back, by which nobody has stalled.
-fn stuck(clock: &'static str, watch: &LockWatch, exposure: &examine::Exposure, packets: u64) -> StallReport {
+fn stuck(
+    clock: &'static str,
+    watch: &LockWatch,
+    exposure: &examine::Exposure,
+    before: &LockReport,
+    now: LockReport,
+) -> StallReport {
     let symbols = Symbols::read();
     let mut unwinder = Unwinder::new(&symbols);
     let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
-    let mut facts = watch.facts(clock::monotonic(), clock, name_of);
     // Whatever became of the lock since: the rescue came since nobody took it.
-    facts.acquisitions = 0;
+    let facts = ClockFacts {
+        lock: Some(now),
+        owner: name_of(now.owner),
+        acquisitions: 0,
+        ..watch.facts(clock::monotonic(), clock, name_of)
+    };
+    let packets = now.bail_outs - before.bail_outs;
     on_the_clock(facts, exposure.holder(&symbols, &mut unwinder), packets)
 }
 

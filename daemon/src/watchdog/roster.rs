@@ -139,7 +139,12 @@ pub fn remember_panics() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let what = panic.payload_as_str().unwrap_or("no message");
+            let payload = panic.payload();
+            let what = payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("no message");
             let place = panic.location().map(|place| format!(" at {place}"));
             PANIC.set(format!("{what}{}", place.unwrap_or_default()));
             before(panic);

@@ -64,7 +64,7 @@ impl Watchdog {
             rescuer: Rescuer::default(),
             discipline: Discipline::default(),
             steal: Steal::new(task::tick()),
-            feeder: Feeder::new(),
+            feeder: Feeder::of_this_unit(),
             names: None,
             last: Duration::ZERO,
             last_threads: Duration::ZERO,
@@ -214,9 +214,8 @@ impl Watchdog {
             .task()
             .map_or((None, None), |task| (task.syscall(), task.wchan()));
         let (thread, device) = (post.watched.clone(), self.device.clone());
-        let exposure = examine::expose(Some(&thread), &mut self.lock, || {
-            device.keeper.clock_report().lock
-        });
+        let lock = || device.keeper.clock_report().lock;
+        let exposure = examine::expose(Some(&thread), lock(), &mut self.lock, lock);
         let figures = Figures {
             syscall,
             wchan,
@@ -305,7 +304,7 @@ impl Watchdog {
             yields: pulse.yields,
             ..Figures::default()
         };
-        let exposure = examine::expose(None, &mut self.lock, || None);
+        let exposure = examine::expose(None, None, &mut self.lock, || None);
         let report = StallReport {
             number: 1,
             class: Class::Exited,

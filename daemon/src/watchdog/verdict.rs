@@ -1,5 +1,7 @@
 //! Judges a stall by what its report holds, and by nothing else.
 
+use clockshim::hpet::Contended;
+
 use super::hypothesis::{Fit, Hypothesis, Verdict};
 use super::report::{Class, Frame, StallReport, ThreadFacts};
 use Hypothesis::{H1, H2, H3, H4, H5, H6, H7, H8, H9, H10};
@@ -111,8 +113,9 @@ impl<'a> Facts<'a> {
             reading: traces().filter(|trace| trace.iter().any(reads_clock)).count(),
             waiting: traces().filter(|trace| trace.iter().any(waits_for_lock)).count(),
             answered: traces().filter(|trace| !trace.is_empty()).count(),
-            word_changes: clock.values_seen > 1
-                || locks.windows(2).any(|pair| pair[0].value != pair[1].value),
+            // Readers that give up waiting put their own readings into the word: a bounded lock's value tells nothing of its holder.
+            word_changes: (last.contended == Contended::Faithful || clock.acquisitions > 0)
+                && (clock.values_seen > 1 || locks.windows(2).any(|pair| pair[0].value != pair[1].value)),
             holder,
         })
     }
