@@ -123,6 +123,11 @@ impl SourceKind {
         SourceKind::HpetSim,
     ];
 
+    /// Whether readers go through the kernel's combining lock, so that what they do there can be chosen.
+    pub const fn has_lock(self) -> bool {
+        matches!(self, SourceKind::HpetLocked | SourceKind::HpetSim)
+    }
+
     /// The name, as [`FromStr`] takes it.
     pub const fn as_str(self) -> &'static str {
         match self {

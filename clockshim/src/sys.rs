@@ -51,6 +51,23 @@ fn nanos(time: libc::timespec) -> u64 {
         .wrapping_add(time.tv_nsec as u64)
 }
 
+/// Has all loads before it done before any counter of the processor is read after it.
+#[inline]
+pub(crate) fn finish_loads() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an instruction of SSE2, which every such processor has; it touches nothing.
+    unsafe {
+        std::arch::x86_64::_mm_lfence();
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the instruction touches no register and no memory.
+    unsafe {
+        std::arch::asm!("isb", options(nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+}
+
 /// The calling thread's id, as `ps -L` shows it. Asked once a thread.
 #[inline]
 pub(crate) fn thread_id() -> u32 {

@@ -217,12 +217,12 @@ impl Timekeeper {
 
     /// The name of the source in use.
     pub fn source_name(&self) -> &'static str {
-        self.state.lock().source.name()
+        self.clock_report().name
     }
 
     /// The kind of the source in use.
     pub fn source_kind(&self) -> SourceKind {
-        self.state.lock().source.kind()
+        self.clock_report().kind
     }
 
     /// The clock in use, and the lock in front of its counter where there is one: for a report on readers that wait for it.
@@ -255,6 +255,16 @@ impl Timekeeper {
         }
     }
 
+    /// Boot time by the source in use, read past its lock: for those who must not wait with its readers.
+    pub(crate) fn direct(&self) -> BootInstant {
+        let nanos = self.anchor.read(|slot| {
+            let source = self.sources.at(Anchor::place_of(slot));
+            let cycle = source.map_or(0, Source::read_direct);
+            Anchor::from_words(slot.words()).at(cycle)
+        });
+        BootInstant::from_nanos(nanos)
+    }
+
     /// The source in use, for whoever compares it with others.
     pub(crate) fn source(&self) -> Arc<dyn Clocksource> {
         self.state.lock().source.to_dyn()
@@ -273,7 +283,18 @@ impl Timekeeper {
         Ok(self.sources.put(source))
     }
 
+    /// Opens the clocks that [`switch_to_best`](Timekeeper::switch_to_best) goes over to, so that it does not have to do so in
+    /// the middle of a stall. Takes 20 ms, up to 0.1 s, for the TSC's rate; those that are not to be had are passed over.
+    pub fn open_fallbacks(&self) {
+        for kind in FALLBACKS {
+            let _ = self.opened(kind);
+        }
+    }
+
     /// Goes over to the best clock that is not among `but`, nor in use; says which. The kernel's own boot time is the last resort.
+    ///
+    /// From any thread, whatever the readers of the old clock are doing: it waits for no more than an update or another
+    /// switch, and reads the old counter past its lock.
     ///
     /// # Errors
     ///
@@ -281,7 +302,7 @@ impl Timekeeper {
     pub fn switch_to_best(&self, but: &[SourceKind]) -> Result<SourceKind, OpenError> {
         let in_use = self.clock_report().kind;
         let mut last = None;
-        for kind in [SourceKind::Tsc, SourceKind::Boottime] {
+        for kind in FALLBACKS {
             if kind == in_use || but.contains(&kind) {
                 continue;
             }
@@ -304,23 +325,19 @@ impl Timekeeper {
 
     /// Goes over to another clock. Time goes on from where it is: no step, in whatever state the old counter is.
     ///
-    /// Takes as long as [`open`](Timekeeper::open); readers go on meanwhile.
+    /// Takes as long as [`open`](Timekeeper::open), or no time where the clock has been opened before; readers go on
+    /// meanwhile.
     ///
     /// # Errors
     ///
     /// Where that clock is not to be had; the old one stays in use.
     pub fn switch(&self, kind: SourceKind) -> Result<(), OpenError> {
-        if self.sources.of_kind(kind).is_none() {
-            self.sources.put(Source::open(kind, &self.host)?);
-        }
-        let Some(source) = self.sources.of_kind(kind) else {
-            return Ok(());
-        };
+        let source = self.opened(kind)?;
         let mut state = self.state.lock();
         if state.anchor.is_on(kind) {
             return Ok(());
         }
-        let (now, cycle) = both(&state, source);
+        let (now, cycle) = both(&state, source, &self.host);
         let sample = self.host.sample();
         state.anchor = Anchor::new(source, now, cycle);
         state.source = source.clone();
@@ -331,20 +348,27 @@ impl Timekeeper {
     }
 }
 
+/// What is gone over to where the clock in use is wrong or stalls its readers, best first.
+const FALLBACKS: [SourceKind; 2] = [SourceKind::Tsc, SourceKind::Boottime];
+
 /// Pairs of readings of which the closest is kept.
 const TRIES: usize = 8;
+/// No further pair is read after that many nanoseconds: the counter that is left may be a slow one.
+const ENOUGH: u64 = 1_000_000;
 
 /// Time by the old source and the counter of the new one, read as close together as they can be: a pause between the
 /// two would be lost.
-fn both(state: &State, new: &Source) -> (u64, u64) {
+fn both(state: &State, new: &Source, host: &Host) -> (u64, u64) {
     let once = || {
         let before = state.anchor.at(state.source.read_direct());
         let cycle = new.read_direct();
         let after = state.anchor.at(state.source.read_direct());
         (after.saturating_sub(before), before, cycle)
     };
+    let begin = host.monotonic();
     let first = once();
     let (_, now, cycle) = (1..TRIES)
+        .take_while(|_| host.monotonic().saturating_sub(begin) < ENOUGH)
         .map(|_| once())
         .fold(first, |best, next| if next.0 < best.0 { next } else { best });
     (now, cycle)

@@ -201,6 +201,45 @@ proptest! {
     }
 }
 
+/// What tells a counter that stood still from one that started again, fell back a little, or runs slowly.
+#[test]
+fn a_verdict_has_what_the_raw_counter_did() {
+    let verdict = |fault| {
+        let mut setup = setup(7, fault, INDEPENDENT, false);
+        let (_, verdict) = setup.run(AT + 10 * SECOND).expect("a verdict");
+        assert_eq!(verdict.onset.wrap_ns, u64::from(u32::MAX));
+        let text = serde_json::to_string(&verdict).unwrap();
+        assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), verdict);
+        verdict
+    };
+    let frozen = verdict(|time| time.min(AT));
+    let (before, after) = frozen.deviation.counter;
+    assert!(
+        frozen.ongoing && frozen.deviation.stood_still() && before == after,
+        "{frozen:?}"
+    );
+
+    let reset = verdict(|time| if time < AT { time } else { time - AT });
+    let (before, after) = reset.onset.counter;
+    assert!(
+        before > SECOND && after < 2 * 250 * MILLI && reset.onset.since_zero_ns == after,
+        "{reset:?}"
+    );
+    assert!(!reset.ongoing, "it happened once: {reset:?}");
+
+    let fell = verdict(|time| if time < AT { time } else { time - SECOND });
+    let (before, after) = fell.onset.counter;
+    assert!(
+        before > after && before - after < SECOND && !fell.ongoing,
+        "{fell:?}"
+    );
+
+    let slow = verdict(|time| time - since(time) * 2 / 5);
+    let (before, after) = slow.deviation.counter;
+    let rate = after.wrapping_sub(before) as u32 as f64 / slow.deviation.span_ns as f64;
+    assert!(slow.ongoing && (rate - 0.6).abs() < 0.02, "{rate} {slow:?}");
+}
+
 /// The same where the kernel's own clock runs on the bad HPET: two of three agree, and are wrong together.
 #[test]
 fn an_hpet_does_not_win_by_voting_twice() {

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clockshim::hpet::Contended;
-use clockshim::{BootDuration, BootInstant, Clocksource, Host, HpetSim, ManualClock, SimConfig, Timekeeper};
+use clockshim::{
+    BootDuration, BootInstant, Clocksource, Host, HpetSim, ManualClock, SimConfig, SourceKind, Timekeeper,
+};
 
 fn faults(texts: &[&str]) -> Vec<clockshim::Fault> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -143,6 +145,26 @@ fn faithful_readers_wait_for_as_long_as_the_holder_stalls() {
     }
 }
 
+/// Other holders pass meanwhile; the first read of one with that name is struck.
+#[test]
+fn only_a_holder_with_the_name_is_struck() {
+    for fault in ["hold,for=10s,thread=wg-tx", "reenter,for=10s,thread=wg-tx"] {
+        let sim = real(Contended::Bounded(50), &[fault]);
+        let struck = |name: &str| {
+            let before = sim.lock_report().unwrap().bail_outs;
+            let reader = sim.clone();
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            let thread = thread.spawn(move || reader.read()).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            let report = sim.lock_report().unwrap();
+            !thread.is_finished() && report.locked || report.bail_outs > before
+        };
+        assert!(!struck("wg-rx/0"), "{fault}");
+        assert!(!struck("wg-t"), "{fault}");
+        assert!(struck("wg-tx/1"), "{fault}");
+    }
+}
+
 #[test]
 fn a_lost_lock_has_no_owner_and_ends_with_its_window() {
     let sim = real(Contended::Bounded(50), &["lock-lost,for=150ms"]);
@@ -195,4 +217,85 @@ fn preempted_holders_and_torn_words_do_not_hang() {
         }
     });
     assert!(!sim.lock_report().unwrap().locked);
+}
+
+/// H4, and H4 over a frozen counter: each rescue frees the reader once, and the lock stays as it was.
+#[test]
+fn a_rescue_frees_readers_that_wait_without_a_bound() {
+    for texts in [&["lock-lost"][..], &["lock-lost", "freeze"]] {
+        let sim = real(Contended::Faithful, texts);
+        let time = Arc::new(Timekeeper::simulated(sim.clone()));
+        let reader = std::thread::spawn({
+            let time = time.clone();
+            move || (0..3).for_each(|_| _ = time.fast())
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!reader.is_finished(), "it waits");
+        let mut rescues = 0;
+        while !reader.is_finished() {
+            time.free_waiters(SourceKind::HpetSim);
+            rescues += 1;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(rescues >= 3, "{rescues}");
+        let lock = time.clock_report().lock.unwrap();
+        assert!(lock.locked && lock.owner == 0 && lock.bail_outs == 0, "{lock:?}");
+    }
+}
+
+/// A failover by hand, while a reader waits and a holder sleeps on the lock: nobody is waited for, and time goes on without a step.
+#[test]
+fn a_failover_waits_for_no_reader() {
+    let sim = real(Contended::Faithful, &["hold,for=400ms"]);
+    let time = Arc::new(Timekeeper::simulated(sim.clone()));
+    time.open_fallbacks();
+    let reference = Timekeeper::open(SourceKind::Boottime).unwrap();
+    while_held(&sim, || {
+        let waiting = time.clone();
+        let reader = std::thread::spawn(move || waiting.fast());
+        std::thread::sleep(Duration::from_millis(20));
+        time.update();
+        let before = reference.fast();
+        let best = time.switch_to_best(&[]).unwrap();
+        assert!(matches!(best, SourceKind::Tsc | SourceKind::Boottime), "{best}");
+        assert!(
+            !reader.is_finished() && sim.lock_report().unwrap().locked,
+            "it did not wait for the holder"
+        );
+        let (now, after) = (time.fast(), reference.fast());
+        let slack = BootDuration::from_millis(1);
+        assert!(
+            now + slack >= before && now <= after + slack,
+            "{before} {now} {after}"
+        );
+        let error = time
+            .switch_to_best(&[SourceKind::Tsc, SourceKind::Boottime])
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("every other clock was found wrong"),
+            "{error}"
+        );
+        time.free_waiters(SourceKind::HpetSim);
+        reader.join().unwrap();
+    });
+}
+
+/// A report names the clock that readers use, and there is nothing to rescue from where it has no lock.
+#[test]
+fn a_clock_report_follows_the_switch() {
+    let time = Timekeeper::simulated(real(Contended::Faithful, &[]));
+    time.fast();
+    let report = time.clock_report();
+    assert_eq!((report.name, report.kind), ("hpet-sim", SourceKind::HpetSim));
+    assert_eq!(
+        report.lock.map(|lock| (lock.acquisitions, lock.contended)),
+        Some((1, Contended::Faithful))
+    );
+    time.switch(SourceKind::Boottime).unwrap();
+    let report = time.clock_report();
+    assert_eq!(
+        (report.name, report.kind, report.lock),
+        ("boottime", SourceKind::Boottime, None)
+    );
+    assert!(time.lock_of(SourceKind::HpetSim).is_some() && time.lock_of(SourceKind::Boottime).is_none());
 }

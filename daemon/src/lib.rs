@@ -35,6 +35,7 @@ pub mod status;
 mod sys;
 pub mod timers;
 pub mod tun;
+pub mod tuning;
 pub mod tunnel;
 pub mod tx_worker;
 pub mod uapi;

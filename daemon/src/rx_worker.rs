@@ -18,6 +18,7 @@ use crate::packet::{self, Coalescer, Offloads};
 use crate::peer::{Peer, PeerRef};
 use crate::sys::poll;
 use crate::sys::udp::{self as sys, Received};
+use crate::tuning::BusyPoll;
 use crate::udp::Endpoint;
 use crate::watchdog::heartbeat::Stage;
 
@@ -29,6 +30,8 @@ const MAX_RECEIVES: usize = 64;
 const BATCHES_A_TURN: usize = 16;
 /// Room for two of the largest, and for as much once it is opened.
 const ARENA_BYTES: usize = 2 * (MAX_RECEIVE + 1);
+/// Data messages that fit in there. Room for as many is set aside at the start: a page of it is taken when it is used.
+const MAX_DATAGRAMS: usize = ARENA_BYTES / DATA_OVERHEAD;
 /// After so much in one call the batch goes on at once, as in `tx_worker.rs`.
 const LARGE_RECEIVE: usize = 32 << 10;
 /// Pause after an error that a receive should not give, so that it cannot make the worker spin.
@@ -64,6 +67,7 @@ pub struct RxWorker {
     peers: Vec<Arc<Peer>>,
     packets: Vec<Packet>,
     coalescer: Coalescer,
+    busy_poll: BusyPoll,
 }
 
 impl std::fmt::Debug for RxWorker {
@@ -74,21 +78,23 @@ impl std::fmt::Debug for RxWorker {
 
 impl RxWorker {
     pub fn new(device: Arc<Shared>, index: usize) -> Self {
+        let offloads = Offloads {
+            tcp: device.tun.offload().tcp,
+            udp: device.tun.offload().udp,
+        };
         Self {
             metrics: device.rx_metrics[index].clone(),
-            coalescer: Coalescer::new(Offloads {
-                tcp: device.tun.offload().tcp,
-                udp: device.tun.offload().udp,
-            }),
+            busy_poll: BusyPoll::new(device.tuning.busy_poll),
             device,
             index,
             family: 0,
             arena: vec![0; ARENA_BYTES].into(),
             receives: Vec::with_capacity(MAX_RECEIVES),
-            datagrams: Vec::with_capacity(MAX_RECEIVES),
+            datagrams: Vec::with_capacity(MAX_DATAGRAMS),
             opened: vec![0; ARENA_BYTES].into(),
-            peers: Vec::new(),
-            packets: Vec::with_capacity(MAX_RECEIVES),
+            peers: Vec::with_capacity(MAX_DATAGRAMS),
+            packets: Vec::with_capacity(MAX_DATAGRAMS),
+            coalescer: Coalescer::with_capacity(offloads, MAX_DATAGRAMS),
         }
     }
 
@@ -106,11 +112,17 @@ impl RxWorker {
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            for _ in 0..BATCHES_A_TURN {
-                if self.receive_batch([v4, v6]) == 0 {
+            let mut batches = 0;
+            while batches < BATCHES_A_TURN {
+                if self.receive_batch([v4, v6]) > 0 {
+                    self.busy_poll.found();
+                    self.carry_batch();
+                    batches += 1;
+                } else if self.busy_poll.again(|| device.keeper.fast()) {
+                    self.metrics.heart().yielded();
+                } else {
                     break;
                 }
-                self.carry_batch();
                 if device.is_stopping() {
                     return;
                 }
@@ -339,8 +351,9 @@ impl RxWorker {
     fn account(&mut self) {
         let egress = self.device.keeper.fast();
         let mut residence = self.metrics.residence();
-        for packet in &self.packets {
-            residence.record(egress.saturating_since(packet.ingress), 1);
+        // What came in one call has one stamp.
+        for run in self.packets.chunk_by(|a, b| a.ingress == b.ingress) {
+            residence.record(egress.saturating_since(run[0].ingress), run.len() as u64);
         }
         drop(residence);
         self.metrics.batch();

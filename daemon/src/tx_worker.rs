@@ -14,6 +14,7 @@ use crate::packet::{self, Segmenter, VnetHeader};
 use crate::peer::{Peer, PeerRef};
 use crate::sys::poll;
 use crate::tun::{self, Queue};
+use crate::tuning::BusyPoll;
 use crate::udp::{Outgoing, SendFailure};
 use crate::watchdog::heartbeat::Stage;
 
@@ -22,13 +23,11 @@ const MAX_READS: usize = 64;
 /// Batches in a row, a millisecond or a few, after which it goes back to its wait, which then is none. Without it a full
 /// queue keeps it for ever, as it kept the kernel's worker before Linux 5.7 (4005f5c3c9d0).
 const BATCHES_A_TURN: usize = 16;
-/// Room for four of the largest.
-const ARENA_BYTES: usize = 4 * 65_536 + VnetHeader::LEN;
+/// Room for four of the largest, with padding.
+const ARENA_BYTES: usize = 4 * (tun::MAX_READ + packet::PADDING);
 /// After a read of more than this the batch goes out at once: more is coming, and who waits for it waits too long.
 /// It tripled UDP throughput.
 const LARGE_READ: usize = 32 << 10;
-/// The largest packet, and the padding after it.
-const SCRATCH_BYTES: usize = 65_536 + 16;
 
 /// One packet, or superpacket, read from the interface.
 #[derive(Debug)]
@@ -36,7 +35,8 @@ struct Read {
     packet: Range<usize>,
     header: VnetHeader,
     ingress: BootInstant,
-    peer: Option<Arc<Peer>>,
+    /// Index into the batch's peers.
+    peer: Option<usize>,
     /// Messages that it became.
     sealed: u64,
 }
@@ -47,8 +47,10 @@ pub struct TxWorker {
     index: usize,
     arena: Box<[u8]>,
     reads: Vec<Read>,
-    scratch: Box<[u8]>,
+    /// Those that the reads are for.
+    peers: Vec<Arc<Peer>>,
     outgoing: Outgoing,
+    busy_poll: BusyPoll,
 }
 
 impl std::fmt::Debug for TxWorker {
@@ -61,11 +63,12 @@ impl TxWorker {
     pub fn new(device: Arc<Shared>, index: usize) -> Self {
         Self {
             metrics: device.tx_metrics[index].clone(),
+            busy_poll: BusyPoll::new(device.tuning.busy_poll),
             device,
             index,
             arena: vec![0; ARENA_BYTES].into(),
             reads: Vec::with_capacity(MAX_READS),
-            scratch: vec![0; SCRATCH_BYTES].into(),
+            peers: Vec::with_capacity(MAX_READS),
             outgoing: Outgoing::default(),
         }
     }
@@ -86,13 +89,16 @@ impl TxWorker {
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            for _ in 0..turn {
-                if device.is_stopping() {
-                    break;
-                }
+            let mut batches = 0;
+            while batches < turn && !device.is_stopping() {
                 match self.read_batch(queue) {
+                    Ok(0) if self.busy_poll.again(|| device.keeper.fast()) => self.metrics.heart().yielded(),
                     Ok(0) => break,
-                    Ok(_) => self.carry_batch(),
+                    Ok(_) => {
+                        self.busy_poll.found();
+                        self.carry_batch();
+                        batches += 1;
+                    }
                     Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
                         return device.interface_gone();
                     }
@@ -107,7 +113,7 @@ impl TxWorker {
         self.metrics.heart().at(Stage::Read);
         self.reads.clear();
         let mut used = 0;
-        while self.reads.len() < MAX_READS && self.arena.len() - used >= tun::MAX_READ {
+        while self.reads.len() < MAX_READS && self.arena.len() - used >= tun::MAX_READ + packet::PADDING {
             let len = match queue.read(&mut self.arena[used..]) {
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -136,7 +142,7 @@ impl TxWorker {
                 peer: None,
                 sealed: 0,
             });
-            used += len;
+            used += len + packet::PADDING;
             if len > LARGE_READ {
                 break;
             }
@@ -149,8 +155,8 @@ impl TxWorker {
         let mut from = 0;
         while from < self.reads.len() {
             let to = self.run_of_one_peer(from);
-            if let Some(peer) = self.reads[from].peer.clone() {
-                self.seal(from..to, &peer);
+            if let Some(peer) = self.reads[from].peer {
+                self.seal(from..to, peer);
             }
             from = to;
         }
@@ -161,32 +167,38 @@ impl TxWorker {
     /// Finds each packet's peer by its destination.
     fn route(&mut self) {
         self.metrics.heart().at(Stage::Route);
+        self.peers.clear();
         let routing = self.device.routing.read();
+        let mut last = None;
         for read in &mut self.reads {
             let Ok(destination) = packet::destination(&self.arena[read.packet.clone()]) else {
                 self.device.drops.add(DropReason::TxMalformed, 1);
                 continue;
             };
-            match routing.get(destination) {
-                Some(PeerRef(peer)) => read.peer = Some(peer.clone()),
-                None => self.device.drops.add(DropReason::TxNoPeer, 1),
+            // Mostly a batch is for one: it is looked for once.
+            read.peer = match last {
+                Some((before, peer)) if before == destination => peer,
+                _ => routing
+                    .get(destination)
+                    .map(|PeerRef(peer)| index_of(&mut self.peers, peer)),
+            };
+            last = Some((destination, read.peer));
+            if read.peer.is_none() {
+                self.device.drops.add(DropReason::TxNoPeer, 1);
             }
         }
     }
 
     /// The end of the reads from `from` on that have the same peer.
     fn run_of_one_peer(&self, from: usize) -> usize {
-        let same = |read: &Read| match (&read.peer, &self.reads[from].peer) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (None, None) => true,
-            _ => false,
-        };
-        from + self.reads[from..].iter().take_while(|read| same(read)).count()
+        let peer = self.reads[from].peer;
+        let run = self.reads[from..].iter().take_while(|read| read.peer == peer);
+        from + run.count()
     }
 
     /// Seals a run of reads under one lock.
-    fn seal(&mut self, run: Range<usize>, peer: &Arc<Peer>) {
-        let (device, heart) = (&self.device, self.metrics.heart());
+    fn seal(&mut self, run: Range<usize>, peer: usize) {
+        let (device, heart, peer) = (&self.device, self.metrics.heart(), &self.peers[peer]);
         let mtu = device.mtu();
         heart.at(Stage::Seal);
         let mut tunnel = peer.tunnel();
@@ -199,35 +211,35 @@ impl TxWorker {
                 device.drops.add(DropReason::TxLoop, 1);
                 continue;
             }
-            let Ok(mut segments) = Segmenter::new(read.header, &mut self.arena[read.packet.clone()]) else {
+            let buffer = &mut self.arena[read.packet.start..read.packet.end + packet::PADDING];
+            let Ok(mut segments) = Segmenter::new(read.header, buffer, read.packet.len()) else {
                 device.drops.add(DropReason::TxMalformed, 1);
                 continue;
             };
-            while let Some(len) = segments.next(&mut self.scratch) {
+            while let Some(segment) = segments.next(|len| padded_len(len, mtu)) {
                 // Every packet has a stamp of its own, by which the age of its key is judged.
                 heart.at(Stage::Stamp);
                 let stamp = device.keeper.fast();
                 heart.at(Stage::Seal);
-                let padded = padded_len(len, mtu);
-                self.scratch[len..padded].fill(0);
-                if self.outgoing.room(padded + DATA_OVERHEAD).is_none() {
+                let size = segment.padded.len() + DATA_OVERHEAD;
+                if self.outgoing.room(size).is_none() {
                     // A superpacket of very small segments: send what there is, lock or no lock.
                     let sockets = device.sockets();
                     self.outgoing.send(&sockets, self.index, |outcome| {
                         device.drops.add(DropReason::TxSendError, outcome.lost);
                     });
                 }
-                let Some(room) = self.outgoing.room(padded + DATA_OVERHEAD) else {
+                let Some(room) = self.outgoing.room(size) else {
                     break;
                 };
-                match tunnel.seal(stamp, &self.scratch[..padded], room) {
+                match tunnel.seal(stamp, segment.padded, room) {
                     Some(message) => {
                         self.outgoing.push(&endpoint, tag, message);
                         read.sealed += 1;
                         heart.packets(1);
                     }
                     None => {
-                        let overflow = tunnel.stage(&self.scratch[..len]);
+                        let overflow = tunnel.stage(segment.packet());
                         device.drops.add(DropReason::TxStagedOverflow, overflow as u64);
                         attend = true;
                     }
@@ -250,10 +262,10 @@ impl TxWorker {
         }
         self.metrics.heart().at(Stage::Send);
         let sockets = self.device.sockets();
-        let (device, reads) = (&self.device, &self.reads);
+        let (device, reads, peers) = (&self.device, &self.reads, &self.peers);
         self.outgoing.send(&sockets, self.index, |outcome| {
-            if let (Some(endpoint), Some(peer)) = (outcome.changed, &reads[outcome.tag].peer) {
-                peer.tunnel().resettle(endpoint);
+            if let (Some(endpoint), Some(peer)) = (outcome.changed, reads[outcome.tag].peer) {
+                peers[peer].tunnel().resettle(endpoint);
             }
             if outcome.lost > 0 {
                 let busy = outcome.failure == Some(SendFailure::Busy);
@@ -279,4 +291,13 @@ impl TxWorker {
         drop(residence);
         self.metrics.batch();
     }
+}
+
+/// Where the peer stands among those of the batch; it is added where it is new.
+fn index_of(peers: &mut Vec<Arc<Peer>>, peer: &Arc<Peer>) -> usize {
+    let known = peers.iter().position(|known| Arc::ptr_eq(known, peer));
+    known.unwrap_or_else(|| {
+        peers.push(peer.clone());
+        peers.len() - 1
+    })
 }

@@ -8,6 +8,7 @@
 //! `tests/run` installs what is needed and runs everything. By hand, as root, and with the daemon built:
 //! `cargo test --release -p hpetun-tests roaming`. `HPETUN_BIN` names another binary to test.
 
+pub mod capture;
 pub mod command;
 pub mod daemon;
 pub mod load;

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::namespace::Namespace;
+use crate::noise::Noise;
 
 /// Kinds of message, by their first byte.
 pub const INITIATION: u8 = 1;
@@ -41,6 +42,59 @@ impl Datagram {
     }
 }
 
+/// What the wire does to data messages, per thousand. Handshakes pass, which have tests of their own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Line {
+    pub lost: u64,
+    /// Passed on after up to 30 later ones.
+    pub late: u64,
+    pub twice: u64,
+}
+
+impl Line {
+    /// The most datagrams that one can be behind.
+    const LATENESS: u64 = 30;
+}
+
+/// Datagrams that wait for their turn on a bad line.
+#[derive(Debug)]
+struct Queue {
+    line: Line,
+    noise: Noise,
+    /// How many more are to pass before it, and the datagram.
+    late: Vec<(u64, Vec<u8>)>,
+}
+
+impl Queue {
+    /// What goes out now that this has come.
+    fn pass(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        let is_data = bytes.first() == Some(&DATA);
+        let dice = self.noise.number() % 1000;
+        let Line { lost, late, twice } = self.line;
+        if !is_data {
+            out.push(bytes.to_vec());
+        } else if dice < lost {
+            // Nobody will see it.
+        } else if dice < lost + late {
+            self.late
+                .push((1 + self.noise.number() % Line::LATENESS, bytes.to_vec()));
+        } else {
+            let copies = if dice < lost + late + twice { 2 } else { 1 };
+            out.extend(vec![bytes.to_vec(); copies]);
+        }
+        for (wait, _) in &mut self.late {
+            *wait -= 1;
+        }
+        out.extend(
+            self.late
+                .extract_if(.., |(wait, _)| *wait == 0)
+                .map(|(_, bytes)| bytes),
+        );
+        out
+    }
+}
+
 /// Listens on a port of its own at 127.0.0.1; the server sees everything come from another one.
 #[derive(Debug)]
 pub struct Relay {
@@ -61,6 +115,12 @@ struct Shared {
 impl Relay {
     #[track_caller]
     pub fn start(namespace: &Namespace, server: &str) -> Self {
+        Self::bad(namespace, server, Line::default())
+    }
+
+    /// A relay over a line that is not good, the same for each way.
+    #[track_caller]
+    pub fn bad(namespace: &Namespace, server: &str, line: Line) -> Self {
         let (near, far) = namespace.inside(|| {
             let near = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
             let far = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
@@ -78,9 +138,9 @@ impl Relay {
         let (near_2, far_2) = (clone(&near), clone(&far));
         let (forth, back) = (shared.clone(), shared.clone());
         let threads = vec![
-            thread::spawn(move || forth.carry(Direction::Forth, &near, |_, bytes| far.send(bytes))),
+            thread::spawn(move || forth.carry(Direction::Forth, line, &near, |_, bytes| far.send(bytes))),
             thread::spawn(move || {
-                back.carry(Direction::Back, &far_2, |client, bytes| match client {
+                back.carry(Direction::Back, line, &far_2, |client, bytes| match client {
                     Some(client) => near_2.send_to(bytes, client),
                     None => Ok(0),
                 })
@@ -121,10 +181,16 @@ impl Shared {
     fn carry(
         &self,
         direction: Direction,
+        line: Line,
         from: &UdpSocket,
         send: impl Fn(Option<SocketAddr>, &[u8]) -> std::io::Result<usize>,
     ) {
         let mut buffer = vec![0; 1 << 16];
+        let mut queue = Queue {
+            line,
+            noise: Noise::new(direction as u64),
+            late: Vec::new(),
+        };
         while !self.stop.load(Ordering::Relaxed) {
             // An error is the time limit, or that nobody listens at the other end, which is not ours to judge.
             let Ok((length, sender)) = from.recv_from(&mut buffer) else {
@@ -144,7 +210,9 @@ impl Shared {
             };
             self.seen.lock().expect("no thread panics").push(datagram);
             if !self.cut.load(Ordering::Relaxed) {
-                let _ = send(client, bytes);
+                for bytes in queue.pass(bytes) {
+                    let _ = send(client, &bytes);
+                }
             }
         }
     }

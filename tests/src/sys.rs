@@ -29,12 +29,7 @@ pub fn open_tun(interface: &str, flags: i32) -> io::Result<OwnedFd> {
 
 /// Sends `packet` out of an interface of the calling thread's namespace as it is, well-formed or not.
 pub fn inject(interface: &str, ethertype: u16, packet: &[u8]) -> io::Result<()> {
-    let name = std::ffi::CString::new(interface)?;
-    // SAFETY: the name ends in a zero byte and lives through the call.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let address = packet_address(interface, ethertype.to_be())?;
     // SAFETY: no pointers; the descriptor is owned by nobody else.
     let socket = unsafe {
         let raw = libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
@@ -43,11 +38,6 @@ pub fn inject(interface: &str, ethertype: u16, packet: &[u8]) -> io::Result<()> 
         }
         OwnedFd::from_raw_fd(raw)
     };
-    // SAFETY: `sockaddr_ll` is plain data, for which all zeroes are a value.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = ethertype.to_be();
-    address.sll_ifindex = index as i32;
     // SAFETY: packet and address live through the call, and both lengths are theirs.
     let sent = unsafe {
         libc::sendto(
@@ -64,6 +54,120 @@ pub fn inject(interface: &str, ethertype: u16, packet: &[u8]) -> io::Result<()> 
     } else {
         Ok(())
     }
+}
+
+/// A packet socket on an interface of the calling thread's namespace. Every packet that it gives or takes begins with
+/// a `virtio_net_hdr` of ten bytes, so that superpackets stay whole.
+pub fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
+    /// `ETH_P_ALL`, in network order.
+    const ALL: u16 = 3u16.to_be();
+    // SAFETY: no pointers; the descriptor is owned by nobody else.
+    let socket = unsafe {
+        let raw = libc::socket(
+            libc::AF_PACKET,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            0,
+        );
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(raw)
+    };
+    set_option(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 256 << 20)?;
+    let address = packet_address(interface, ALL)?;
+    // SAFETY: the address lives through the call, and the length is its own.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if bound < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(socket)
+}
+
+/// The next packet with its `virtio_net_hdr`: its length, and whether it goes out. `WouldBlock` where none is there.
+pub fn receive_packet(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+    // SAFETY: `sockaddr_ll` is plain data, for which all zeroes are a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut address_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: buffer and address live through the call, and the lengths are theirs.
+    let length = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            0,
+            (&raw mut address).cast(),
+            &raw mut address_len,
+        )
+    };
+    if length < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((length as usize, address.sll_pkttype == libc::PACKET_OUTGOING))
+}
+
+/// Sends a packet, its `virtio_net_hdr` before it, out of the interface as it is.
+pub fn send_packet(socket: &impl AsRawFd, interface: &str, ethertype: u16, packet: &[u8]) -> io::Result<()> {
+    let address = packet_address(interface, ethertype.to_be())?;
+    // SAFETY: packet and address live through the call, and both lengths are theirs.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            packet.as_ptr().cast(),
+            packet.len(),
+            0,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Packets that a packet socket had no room for since this was last asked.
+pub fn packets_missed(socket: &impl AsRawFd) -> io::Result<u32> {
+    let mut statistics = libc::tpacket_stats {
+        tp_packets: 0,
+        tp_drops: 0,
+    };
+    let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: the kernel writes one `tpacket_stats`, which lives through the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(statistics.tp_drops)
+}
+
+fn packet_address(interface: &str, protocol_be: u16) -> io::Result<libc::sockaddr_ll> {
+    let name = std::ffi::CString::new(interface)?;
+    // SAFETY: the name ends in a zero byte and lives through the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `sockaddr_ll` is plain data, for which all zeroes are a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol_be;
+    address.sll_ifindex = index as i32;
+    Ok(address)
 }
 
 /// Lets the kernel cut what is sent on this UDP socket into datagrams of `size` bytes.

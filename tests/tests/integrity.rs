@@ -119,14 +119,14 @@ fn streams(pair: &Pair) {
         thread::scope(|scope| {
             let runs = [(a, b, b.v4, 1), (b, a, a.v4, 2), (a, b, b.v6, 3), (b, a, a.v6, 4)];
             for (from, to, address, seed) in runs {
-                scope.spawn(move || stream(from, to, address, seed));
+                scope.spawn(move || stream(from, to, address, seed, 8 << 20));
             }
         });
     }
 }
 
-fn stream(from: &Host, to: &Host, address: &str, seed: u64) {
-    const TOTAL: usize = 8 << 20;
+/// So many bytes in pieces of all sizes; panics where they do not come as they were sent.
+pub fn stream(from: &Host, to: &Host, address: &str, seed: u64, total: usize) {
     let listener = to
         .inner
         .inside(|| TcpListener::bind((address, 0)).expect("an address of ours"));
@@ -140,7 +140,7 @@ fn stream(from: &Host, to: &Host, address: &str, seed: u64) {
             let mut noise = Noise::new(seed);
             let mut buffer = vec![0; 70_000];
             let mut received = 0;
-            while received < TOTAL {
+            while received < total {
                 let length = stream.read(&mut buffer).expect("data keeps coming");
                 assert_ne!(length, 0, "cut off after {received} bytes");
                 assert!(
@@ -159,9 +159,9 @@ fn stream(from: &Host, to: &Host, address: &str, seed: u64) {
             .expect("a socket option");
         let (mut noise, mut sizes) = (Noise::new(seed), Noise::new(seed + 100));
         let mut sent = 0;
-        while sent < TOTAL {
+        while sent < total {
             let limit = [3, 100, 1400, 9000, 65_000][(sizes.number() % 5) as usize];
-            let size = (1 + sizes.number() as usize % limit).min(TOTAL - sent);
+            let size = (1 + sizes.number() as usize % limit).min(total - sent);
             stream.write_all(&noise.bytes(size)).expect("somebody reads");
             sent += size;
         }
@@ -169,7 +169,7 @@ fn stream(from: &Host, to: &Host, address: &str, seed: u64) {
 }
 
 /// The next datagram, whatever else interrupts the wait.
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
     loop {
         match socket.recv(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -179,7 +179,7 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
 }
 
 /// A sender at one host, connected to a receiver at the other.
-fn sockets(from: &Host, to: &Host, address: &str) -> (UdpSocket, UdpSocket) {
+pub fn sockets(from: &Host, to: &Host, address: &str) -> (UdpSocket, UdpSocket) {
     let receiver = to
         .inner
         .inside(|| UdpSocket::bind((address, 0)).expect("an address of ours"));

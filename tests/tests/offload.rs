@@ -25,6 +25,56 @@ fn several_workers() {
     );
 }
 
+#[test]
+fn tuned_workers() {
+    let program = hpetun().options("--cpus 0 --busy-poll 20us --slice 500us --udp-buffer 1M --workers 2");
+    let pair = Plan {
+        a: program.clone(),
+        b: program,
+        endpoints: true,
+        ..Plan::default()
+    }
+    .loopback();
+    traffic(&pair);
+    let status = pair.a.daemon.status();
+    for worker in status["workers"].as_array().expect("a list") {
+        let tid = &worker["tid"];
+        let task = std::fs::read_to_string(format!("/proc/{}/task/{tid}/status", status["pid"]));
+        let allowed = task.expect("a worker that lives");
+        assert!(allowed.contains("Cpus_allowed_list:\t0\n"), "{allowed}");
+        let schedule = std::fs::read_to_string(format!("/proc/{}/task/{tid}/sched", status["pid"]));
+        // Only where the kernel tells of scheduling at all.
+        if let Some(slice) = schedule.ok().as_deref().and_then(slice_of) {
+            assert_eq!(slice, 500_000, "nanoseconds");
+        }
+    }
+    assert!(!pair.a.daemon.log().contains("WARN"), "{}", pair.a.daemon.log());
+    pair.ping();
+}
+
+/// Some machines have a thousand processors, but not ours.
+#[test]
+fn a_processor_that_is_not_there_is_named() {
+    let output = hpetun_tests::Namespace::new().try_run(&format!(
+        "{} -f --cpus 0,1023 {}",
+        hpetun_tests::daemon::binary().display(),
+        hpetun_tests::daemon::interface_name()
+    ));
+    assert_eq!(output.status.code(), Some(1), "{output}");
+    assert!(
+        output
+            .stderr
+            .contains("may not run on processor 1023; there are 0"),
+        "{output}"
+    );
+}
+
+/// `se.slice` of /proc/PID/sched.
+fn slice_of(schedule: &str) -> Option<u64> {
+    let line = schedule.lines().find(|line| line.starts_with("se.slice"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
 fn carries(a: Program, b: Program, offload: [&str; 2]) {
     let pair = Plan {
         a,

@@ -205,7 +205,7 @@ impl Arbiter {
             witnesses,
             now_using: self.time.source_name().to_owned(),
             trouble,
-            at: self.time.fast(),
+            at: self.time.direct(),
         }
     }
 

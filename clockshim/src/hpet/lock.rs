@@ -208,25 +208,35 @@ impl CombiningLock {
         }
     }
 
-    /// A rescue: puts another value into the word and leaves the lock as it is, so that everybody in step 4 leaves it, however long
-    /// the lock is held.
+    /// A rescue: puts a fresh value into the word and leaves the lock as it is, so that everybody in step 4 leaves it, however long
+    /// the lock is held. Who reads next may wait again. False where somebody else published meanwhile, which frees them as well.
     ///
-    /// `reading` is the counter, read without the lock. Where it is the value that the word has already, the next one is put in: the
-    /// same would free nobody. A faithful holder that wakes later puts its own, older reading over it, so that one reader may see the value
-    /// go back once; a bounded holder finds its reading replaced, and gives way.
-    pub fn publish(&self, reading: u32) {
-        // An error is not possible: the closure always has a word to offer.
-        let _ = self
-            .word
-            .0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                let fresh = if reading == value(word) {
-                    reading.wrapping_add(1)
-                } else {
-                    reading
-                };
-                Some(word_of(fresh, word & u64::from(u32::MAX)))
-            });
+    /// `direct` reads the counter without the lock. The faithful loop ends only for a value that differs, so where the counter stands
+    /// still, the value is put one tick ahead for it.
+    ///
+    /// The bounded variant keeps its order of values. A faithful holder that wakes later stores the value that it read before it
+    /// stalled over the newer one, as the kernel's would: a thread that looks just then, or waits for the next holder, may
+    /// return a value that is older than its last by up to the length of the stall.
+    pub fn publish(&self, direct: impl FnOnce() -> u32) -> bool {
+        let old = self.word.0.load(Ordering::Acquire);
+        let fresh = direct();
+        let stands_still = fresh == value(old) && self.contended == Contended::Faithful;
+        let fresh = fresh.wrapping_add(stands_still.into());
+        let mut word = old;
+        // Another value in the word may be newer than ours. Taking and leaving the lock changes none.
+        while value(word) == value(old) {
+            let swap = word_of(fresh, word & u64::from(u32::MAX));
+            let swapped = self
+                .word
+                .0
+                .compare_exchange(word, swap, Ordering::AcqRel, Ordering::Relaxed);
+            if swapped.is_ok() {
+                return true;
+            }
+            spin_loop();
+            word = self.word.0.load(Ordering::Acquire);
+        }
+        false
     }
 
     /// Fault H4: leaves the lock set with no owner. False where somebody holds or takes it just now.

@@ -125,7 +125,7 @@ impl Clocksource for HpetMmap {
 
     fn free_waiters(&self) {
         if let Some(lock) = &self.lock {
-            lock.publish(self.read_direct() as u32);
+            lock.publish(|| self.read_direct() as u32);
         }
     }
 }

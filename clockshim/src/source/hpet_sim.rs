@@ -237,6 +237,6 @@ impl Clocksource for HpetSim {
     }
 
     fn free_waiters(&self) {
-        self.lock.publish(self.counter());
+        self.lock.publish(|| self.counter());
     }
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::Pair;
 use crate::clocksource::{Clocksource, mask, ticks_between};
 use crate::host::Host;
 use crate::sys;
@@ -58,6 +57,8 @@ pub(super) fn step_back(source: &dyn Clocksource, cpus: &[usize]) -> u64 {
         while stopwatch().saturating_sub(begin) < LIMIT {
             for _ in 0..BATCH {
                 let seen = latest.load(Ordering::SeqCst);
+                // Else the processor reads its counter ahead of the line above, and time seems to go back by as much.
+                sys::finish_loads();
                 let ticks = ticks_between(start.wrapping_sub(half) & mask, source.read(), mask);
                 most = most.max(seen.saturating_sub(ticks));
                 latest.fetch_max(ticks, Ordering::SeqCst);
@@ -147,55 +148,10 @@ fn buckets(samples: &[f64]) -> Vec<Bucket> {
     buckets
 }
 
-/// A clock's rate against boot time, being measured.
-pub(super) struct Rate(Pair);
-
-/// A clock that stands still for this long, in nanoseconds, does not advance: far above any kernel's tick.
-const STUCK: u64 = 200_000_000;
-
-impl Rate {
-    pub fn begin(host: &Host, source: &dyn Clocksource) -> Rate {
-        Rate(pair(host, source))
-    }
-
-    /// How many ppm it gained since the beginning, and how many the measurement may be off; `None` where it stood still.
-    pub fn end(&self, host: &Host, source: &dyn Clocksource) -> Option<(f64, f64)> {
-        let end = pair(host, source);
-        let scale = self.0.scale_to(&end, mask(source.width()))?;
-        let span = end.boot.saturating_sub(self.0.boot) as f64;
-        let apart = (self.0.bracket + end.bracket) as f64 / 2.0;
-        Some((scale.ppm_from(source.scale()), apart / span * 1e6))
-    }
-}
-
-/// The clock and boot time together: for a clock that ticks slowly, at the moment of a tick.
-fn pair(host: &Host, source: &dyn Clocksource) -> Pair {
-    if source.resolution_ns() < 1_000.0 {
-        return Pair::take(host, || source.read_direct());
-    }
-    let (begin, old) = (host.boot(), source.read_direct());
-    loop {
-        let before = host.boot();
-        let counter = source.read_direct();
-        let after = host.boot();
-        if counter != old || after.saturating_sub(begin) > STUCK {
-            let bracket = after.saturating_sub(before);
-            return Pair {
-                counter,
-                boot: before + bracket / 2,
-                bracket,
-            };
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instant::{BootDuration, BootInstant};
     use crate::scale::Scale;
-    use crate::source::ManualClock;
-    use std::sync::Arc;
 
     #[derive(Debug)]
     struct Sawtooth(AtomicU64);
@@ -221,22 +177,6 @@ mod tests {
     fn steps_back_are_seen() {
         let step = step_back(&Sawtooth(AtomicU64::new(0)), &[0]);
         assert_eq!(step, 49_000);
-    }
-
-    #[test]
-    fn drift_is_the_rate_against_the_host() {
-        let host_clock = Arc::new(ManualClock::new(BootInstant::from_nanos(1 << 40)));
-        let host = Host::Manual(host_clock.clone());
-        let clock = ManualClock::default();
-        let rate = Rate::begin(&host, &clock);
-        host_clock.advance(BootDuration::from_secs(10));
-        clock.advance(BootDuration::from_nanos(10_001_000_000));
-        let (ppm, uncertainty) = rate.end(&host, &clock).unwrap();
-        assert!((ppm - 100.0).abs() < 0.01, "{ppm}");
-        assert_eq!(uncertainty, 0.0);
-        let rate = Rate::begin(&host, &clock);
-        host_clock.advance(BootDuration::from_secs(10));
-        assert_eq!(rate.end(&host, &clock), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A survey of the clocks that this machine has: which are there, what they cost, and how good they are.
 
 mod measure;
+mod rate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use crate::host::Host;
 use crate::source::Source;
 use crate::timekeeper::Timekeeper;
 
-use measure::Rate;
 pub use measure::{Bucket, Cost};
+use rate::Rate;
 
 /// What all clocks of this machine are like.
 #[derive(Clone, Debug, Serialize, Deserialize)]

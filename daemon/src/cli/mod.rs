@@ -7,6 +7,7 @@ pub mod lab;
 mod reproduce_args;
 mod run;
 mod status;
+mod tuning_args;
 pub(crate) mod units;
 pub mod up;
 mod watchdog_args;

@@ -14,12 +14,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::reproduce_args::ReproduceArgs;
+use super::tuning_args::TuningArgs;
 use super::watchdog_args::WatchdogArgs;
 use super::{control_runtime, error_chain, interface_name, log_level, start_logging};
 use crate::daemonise::{Output, Report, Side, daemonise};
 use crate::device::{Device, DeviceOptions};
 use crate::logging::{self, Format, Level};
 use crate::sys::process::{exit_now, take_inherited};
+use crate::tuning::Tuning;
 use crate::uapi::{self, UapiSocket};
 use crate::watchdog::{self, control_thread};
 
@@ -51,6 +53,8 @@ pub struct RunArgs {
     /// Workers each way [default: half the CPUs]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
+    #[command(flatten)]
+    tuning: TuningArgs,
     #[command(flatten)]
     watchdog: WatchdogArgs,
     /// text, json or journald [default: text; in the background journald where it runs]
@@ -180,6 +184,7 @@ impl Start {
                 clock_readers: args.reproduce.clock_readers.into(),
                 never_yield: args.reproduce.never_yield,
                 watchdog: args.watchdog.over(watchdog::Options::default()),
+                tuning: args.tuning.over(Tuning::default()),
                 tun_fd: take("WG_TUN_FD", environment.tun_fd)?,
             },
             uapi_fd: take("WG_UAPI_FD", environment.uapi_fd)?,

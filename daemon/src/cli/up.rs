@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::{ArgAction, Args};
-use clockshim::SourceKind;
+use clockshim::fault::FaultError;
+use clockshim::{Fault, SourceKind};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::log_level;
+use super::tuning_args::TuningArgs;
 use super::watchdog_args::WatchdogArgs;
-use crate::config::{self, Config, Log};
+use crate::config::{self, Clock, Config, Log};
 use crate::control::Control;
 use crate::device::{Device, DeviceOptions};
 use crate::logging::{self, LogOptions};
@@ -35,9 +37,11 @@ pub struct UpArgs {
     /// Let the kernel hand over and take large segments
     #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = on_or_off)]
     offload: bool,
-    /// Workers each way [default: half the CPUs]
+    /// Workers each way; goes before the file's [Workers] Count [default: half the CPUs]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
+    #[command(flatten)]
+    tuning: TuningArgs,
     #[command(flatten)]
     watchdog: WatchdogArgs,
 }
@@ -65,14 +69,15 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     };
     let device = Device::start(DeviceOptions {
         name: interface,
-        clock: args.clock.or(config.clock).unwrap_or(SourceKind::Boottime),
-        faults: config.faults.clone(),
+        clock: args.clock.or(config.clock.source).unwrap_or(SourceKind::Boottime),
+        faults: announced(&config.clock.faults)?,
         offload: args.offload,
-        workers: args.workers.map(NonZeroUsize::get),
-        clock_mode: config.clock_mode,
+        workers: args.workers.or(config.workers.count).map(NonZeroUsize::get),
+        clock_mode: config.clock.mode,
         clock_readers: 0,
         never_yield: false,
         watchdog: args.watchdog.over(config.watchdog),
+        tuning: args.tuning.over(config.workers.tuning.clone()),
         tun_fd: None,
     })?;
     let result = carry(&args.file, &device, config, endpoints, &mut signals).await;
@@ -84,6 +89,14 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
             exit_now(FORCED)
         }
     }
+}
+
+/// The faults, of which the log tells in the user's own words that they will come.
+fn announced(faults: &[String]) -> Result<Vec<Fault>, FaultError> {
+    for fault in faults {
+        warn!(%fault, "the clock will go wrong, as asked for");
+    }
+    faults.iter().map(|fault| fault.parse()).collect()
 }
 
 /// From a device that has started to one that is to be stopped.
@@ -140,7 +153,7 @@ async fn keep(
     endpoints: config::Endpoints,
     hangup: &mut Signal,
 ) -> anyhow::Error {
-    let mut source = config.clock;
+    let mut clock = config.clock.clone();
     let peers = config.peers.len();
     if let Err(error) = setup.change_to(config, endpoints).await {
         return error.into();
@@ -150,7 +163,7 @@ async fn keep(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     // `None` once there can be no further signal, which does not happen while the runtime lives.
     while hangup.recv().await.is_some() {
-        match reload(file, setup, &mut source).await {
+        match reload(file, setup, &mut clock).await {
             Ok(peers) => info!(file = %file.display(), peers, "read the file again"),
             Err(error) => error!("cannot reload: {}", super::error_chain(&error)),
         }
@@ -159,13 +172,13 @@ async fn keep(
 }
 
 /// Reads the file again and changes what it says differently. A file with an error changes nothing.
-async fn reload(file: &Path, setup: &mut Setup, source: &mut Option<SourceKind>) -> anyhow::Result<usize> {
+async fn reload(file: &Path, setup: &mut Setup, clock: &mut Clock) -> anyhow::Result<usize> {
     let config = read(file).await?;
     let endpoints = config::resolve(&config).await?;
     configure_log(config.log)?;
-    if config.clock != *source {
-        warn!("another [Clock] Source comes into force at the next start");
-        *source = config.clock;
+    if config.clock != *clock {
+        warn!("another [Clock] comes into force at the next start");
+        *clock = config.clock.clone();
     }
     let peers = config.peers.len();
     setup.change_to(config, endpoints).await?;
@@ -237,11 +250,11 @@ mod tests {
                 let mut setup = Setup::new(Arc::clone(&recorder) as Arc<dyn Control>, "hpd0")
                     .await
                     .unwrap();
-                let mut source = None;
+                let mut clock = Clock::default();
                 write(&format!(
                     "{INTERFACE}Address = 10.0.0.1/24\n{PEER}AllowedIPs = 10.1.0.0/16\n"
                 ));
-                assert_eq!(reload(&file, &mut setup, &mut source).await.unwrap(), 1);
+                assert_eq!(reload(&file, &mut setup, &mut clock).await.unwrap(), 1);
                 let routes = ip("route");
                 assert!(routes.contains("10.1.0.0/16 dev hpd0"), "{routes}");
                 recorder.take_changes();
@@ -249,19 +262,19 @@ mod tests {
                 write(&format!(
                     "{INTERFACE}Address = 10.9.0.1/24\n{PEER}AllowedIPs = 10.2.0.0/33\n"
                 ));
-                let error = reload(&file, &mut setup, &mut source)
+                let error = reload(&file, &mut setup, &mut clock)
                     .await
                     .unwrap_err()
                     .to_string();
                 assert!(error.contains("hpd0.conf:6: AllowedIPs"), "{error}");
                 std::fs::remove_file(&file).unwrap();
-                assert!(reload(&file, &mut setup, &mut source).await.is_err());
+                assert!(reload(&file, &mut setup, &mut clock).await.is_err());
                 assert_eq!((ip("route"), recorder.take_changes()), (routes.clone(), vec![]));
 
                 write(&format!(
                     "{INTERFACE}Address = 10.0.0.1/24\nMTU = 1300\n{PEER}AllowedIPs = 10.1.0.0/16\n"
                 ));
-                reload(&file, &mut setup, &mut source).await.unwrap();
+                reload(&file, &mut setup, &mut clock).await.unwrap();
                 assert!(ip("link show hpd0").contains("mtu 1300"));
                 assert_eq!((ip("route"), recorder.take_changes()), (routes, vec![]));
             },

@@ -3,13 +3,26 @@
 use clockshim::hpet::Contended;
 use clockshim::{Fault, SourceKind};
 
-use super::parse::{Once, Setting, shown};
+use super::parse::{At, Once, Setting, shown};
 
+/// `[Clock]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Clock {
+    /// Which clock stamps the packets; `None` leaves it to the command line.
+    pub source: Option<SourceKind>,
+    /// What a reader does at the clock's lock; only with a source that has one.
+    pub mode: Option<Contended>,
+    /// What goes wrong with a simulated clock, as it was written, and known to be faults.
+    pub faults: Vec<String>,
+}
+
+/// What the lines of the section say so far.
 #[derive(Default)]
 pub(super) struct ClockDraft {
-    pub source: Once<SourceKind>,
-    pub mode: Once<Contended>,
-    pub faults: Vec<Fault>,
+    source: Once<SourceKind>,
+    mode: Once<Contended>,
+    /// Each with its line.
+    faults: Vec<(String, usize)>,
 }
 
 impl ClockDraft {
@@ -32,9 +45,10 @@ impl ClockDraft {
                 }
             }),
             "fault" => {
-                let fault = value.trim().parse();
-                self.faults
-                    .push(fault.map_err(|error| format!("Fault is wrong: {error}"))?);
+                let text = setting("Fault").stripped();
+                text.parse::<Fault>()
+                    .map_err(|error| format!("Fault is wrong: {error}; `hpetun lab --faults` lists them"))?;
+                self.faults.push((text, line));
                 Ok(())
             }
             _ => Err(format!(
@@ -42,5 +56,29 @@ impl ClockDraft {
                 shown(key)
             )),
         }
+    }
+
+    pub fn finish(self) -> Result<Clock, At> {
+        let source = self.source.take();
+        let found = source.map_or("no Source".to_owned(), |source| format!("Source = {source}"));
+        if let Some(line) = self.mode.line()
+            && !source.is_some_and(SourceKind::has_lock)
+        {
+            let what = format!(
+                "Mode is for a clock with a lock, Source = hpet-sim or hpet-locked; there is {found}"
+            );
+            return Err(At { line, what });
+        }
+        if let Some(&(_, line)) = self.faults.first()
+            && source != Some(SourceKind::HpetSim)
+        {
+            let what = format!("Fault is for the simulated clock, Source = hpet-sim; there is {found}");
+            return Err(At { line, what });
+        }
+        Ok(Clock {
+            source,
+            mode: self.mode.take(),
+            faults: self.faults.into_iter().map(|(text, _)| text).collect(),
+        })
     }
 }

@@ -12,6 +12,7 @@ mod resolve;
 mod tests;
 mod values;
 mod watchdog;
+mod workers;
 
 use std::fmt;
 use std::fs::File;
@@ -20,34 +21,32 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use clockshim::hpet::Contended;
-use clockshim::{Fault, SourceKind};
 use ipnet::IpNet;
 
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::logging::{Format, Level};
 use crate::watchdog::Options;
 
+pub use clock::Clock;
 pub use parse::parse;
 pub use resolve::{Endpoints, ResolveError, resolve};
+pub use workers::Workers;
 
 /// Longest file that is read, in bytes: some two million allowed IPs.
 const MAX_LENGTH: u64 = 64 << 20;
 
 /// A configuration file, understood and checked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub interface: Interface,
     /// In the order of the file.
     pub peers: Vec<Peer>,
-    /// `[Clock] Source`: which clock stamps the packets.
-    pub clock: Option<SourceKind>,
-    /// `[Clock] Mode`: what a reader does at the clock's lock.
-    pub clock_mode: Option<Contended>,
-    /// `[Clock] Fault`, each: what goes wrong with a simulated clock.
-    pub faults: Vec<Fault>,
+    /// `[Clock]`.
+    pub clock: Clock,
     /// `[Watchdog]`.
     pub watchdog: Options,
+    /// `[Workers]`.
+    pub workers: Workers,
     /// `[Log]`.
     pub log: Log,
 }
@@ -120,7 +119,7 @@ pub struct Log {
 }
 
 /// A file that was read: what it says, and what is odd but allowed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     pub config: Config,
     /// One line each, beginning with the file and mostly the line.

@@ -11,6 +11,7 @@ use crate::logging::{Format, Level};
 use super::clock::ClockDraft;
 use super::values::{self, Value};
 use super::watchdog::WatchdogDraft;
+use super::workers::WorkersDraft;
 use super::{Config, ConfigError, Endpoint, Interface, Loaded, Log, Peer, Table};
 
 /// Reads `text`, which errors and warnings call `file`.
@@ -52,6 +53,7 @@ struct Draft {
     peers: Vec<PeerDraft>,
     clock: ClockDraft,
     watchdog: WatchdogDraft,
+    workers: WorkersDraft,
     level: Once<Level>,
     format: Once<Format>,
 }
@@ -64,6 +66,7 @@ enum Section {
     Peer,
     Clock,
     Watchdog,
+    Workers,
     Log,
 }
 
@@ -131,7 +134,7 @@ pub(super) struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    fn stripped(&self) -> String {
+    pub fn stripped(&self) -> String {
         strip(self.value)
     }
 }
@@ -180,10 +183,12 @@ impl Draft {
             }
             "[clock]" => Section::Clock,
             "[watchdog]" => Section::Watchdog,
+            "[workers]" => Section::Workers,
             "[log]" => Section::Log,
             _ => {
                 return Err(format!(
-                    "there is no section {header}; there are [Interface], [Peer], [Clock], [Watchdog] and [Log]"
+                    "there is no section {header}; there are [Interface], [Peer], [Clock], [Watchdog], [Workers] and \
+                     [Log]"
                 ));
             }
         };
@@ -231,6 +236,7 @@ impl Draft {
             },
             (Section::Clock, ..) => self.clock.set(key, value, line),
             (Section::Watchdog, ..) => self.watchdog.set(key, value, line),
+            (Section::Workers, ..) => self.workers.set(key, value, line),
             (Section::Log, ..) => match lower.as_str() {
                 "level" => self.level.set(&setting("Level"), |text| {
                     text.parse().map_err(|error| format!("is wrong: {error}"))
@@ -266,10 +272,9 @@ impl Draft {
             Config {
                 interface,
                 peers,
-                clock: self.clock.source.take(),
-                clock_mode: self.clock.mode.take(),
-                faults: self.clock.faults,
+                clock: self.clock.finish()?,
                 watchdog: self.watchdog.finish()?,
+                workers: self.workers.finish(),
                 log,
             },
             warnings,

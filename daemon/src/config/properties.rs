@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use clockshim::SourceKind;
+use clockshim::hpet::Contended;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::tests::{PRIVATE, PUBLIC_1, read};
-use super::{Config, Endpoint, Interface, Log, Peer, Table};
+use super::{Clock, Config, Endpoint, Interface, Log, Peer, Table};
 use crate::key::{PresharedKey, PrivateKey};
 use crate::logging::Level;
 
@@ -58,16 +59,56 @@ fn print_lines(config: &Config, out: &mut String) -> std::fmt::Result {
         let nets: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
         writeln!(out, "AllowedIPs = {}", nets.join(", "))?;
     }
-    config
-        .clock
-        .iter()
-        .try_for_each(|clock| writeln!(out, "[Clock]\nSource = {clock}"))?;
+    print_clock(&config.clock, out)?;
     writeln!(out, "[Log]")?;
     config
         .log
         .level
         .iter()
         .try_for_each(|level| writeln!(out, "Level = {level}"))
+}
+
+fn print_clock(clock: &Clock, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "[Clock]")?;
+    clock
+        .source
+        .iter()
+        .try_for_each(|source| writeln!(out, "Source = {source}"))?;
+    let mode = clock.mode.map(|mode| match mode {
+        Contended::Faithful => "faithful",
+        Contended::Bounded(_) => "bounded",
+    });
+    mode.iter().try_for_each(|mode| writeln!(out, "Mode = {mode}"))?;
+    clock
+        .faults
+        .iter()
+        .try_for_each(|fault| writeln!(out, "Fault = {fault}"))
+}
+
+/// Modes go with locks, and faults with the simulation.
+fn any_clock() -> impl Strategy<Value = Clock> {
+    let sources = [
+        None,
+        Some(SourceKind::Tsc),
+        Some(SourceKind::HpetLocked),
+        Some(SourceKind::HpetSim),
+    ];
+    let modes = vec![None, Some(Contended::Faithful), Some(Contended::default())];
+    let fault = "(freeze|torn|hold),at=[0-9]{1,4}(ms|s),for=[1-9]s";
+    (
+        prop::sample::select(sources.to_vec()),
+        prop::sample::select(modes),
+        prop::collection::vec(fault, 0..4),
+    )
+        .prop_map(|(source, mode, faults)| Clock {
+            source,
+            mode: mode.filter(|_| source.is_some_and(SourceKind::has_lock)),
+            faults: if source == Some(SourceKind::HpetSim) {
+                faults
+            } else {
+                Vec::new()
+            },
+        })
 }
 
 fn any_net() -> impl Strategy<Value = IpNet> {
@@ -122,13 +163,12 @@ fn any_config() -> impl Strategy<Value = Config> {
         table,
     );
     let levels = prop::sample::select(vec![None, Some(Level::Error), Some(Level::Trace)]);
-    let clocks = prop::sample::select(vec![None, Some(SourceKind::Tsc), Some(SourceKind::Boottime)]);
     (
         interface,
         prop::option::of(1280_u32..65536),
         prop::collection::vec(any_peer(), 0..5),
         levels,
-        clocks,
+        any_clock(),
     )
         .prop_map(
             |((private, listen_port, fwmark, addresses, table), mtu, mut peers, level, clock)| {
@@ -150,9 +190,8 @@ fn any_config() -> impl Strategy<Value = Config> {
                     interface,
                     peers,
                     clock,
-                    clock_mode: None,
-                    faults: Vec::new(),
                     watchdog: crate::watchdog::Options::default(),
+                    workers: super::Workers::default(),
                     log: Log { level, format: None },
                 }
             },
@@ -169,8 +208,9 @@ proptest! {
     #[test]
     fn any_lines_are_read_or_refused(lines in prop::collection::vec(
         prop_oneof![
-            "\\[(Interface|Peer|Clock|Log|Watchdog)\\]",
-            "(PrivateKey|ListenPort|FwMark|Address|MTU|Table|PublicKey|PresharedKey|AllowedIPs|Endpoint|PersistentKeepalive) = \\PC{0,50}",
+            "\\[(Interface|Peer|Clock|Log|Watchdog|Workers)\\]",
+            "(PrivateKey|ListenPort|FwMark|Address|MTU|Table|PublicKey|PresharedKey|AllowedIPs|Endpoint|PersistentKeepalive|Source|Mode|Fault) = \\PC{0,50}",
+            "(Source = (tsc|hpet-sim)|Mode = (bounded|faithful)|Fault = (freeze|hold)(,(at|for|by)=[0-9]{0,3}m?s)?)",
             "(Address|AllowedIPs|Endpoint) = [0-9a-f.:/\\[\\]%,+-]{0,40}",
             Just(format!("PrivateKey = {PRIVATE}")),
             Just(format!("PublicKey = {PUBLIC_1}")),

@@ -9,10 +9,12 @@ use clockshim::hpet::Contended;
 use ipnet::IpNet;
 
 use super::{
-    Config, ConfigError, Endpoint, Interface, Loaded, Log, Peer, Table, interface_name, load, parse,
+    Clock, Config, ConfigError, Endpoint, Interface, Loaded, Log, Peer, Table, Workers, interface_name, load,
+    parse,
 };
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::logging::{Format, Level};
+use crate::tuning::Tuning;
 use crate::watchdog::{Action, Options};
 
 pub(super) const PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
@@ -83,7 +85,7 @@ fn everything_that_a_file_may_say() {
          [Peer]   # first\nPublicKey = {PUBLIC_1}\nPresharedKey = {PRIVATE}\nAllowedIPs = 10.0.0.2/32,10.1.2.3/16\n\
          AllowedIPs = fd00::/8\nEndpoint = [2001:db8::1]:51820\nPersistentKeepalive = 25\n\n\
          [Peer]\nPublicKey = {PUBLIC_2}\nEndpoint = vpn.example.org:7\n\
-         [Clock]\nSource = hpet-sim\nMode = Faithful\nFault = freeze,at=3s\nFault = torn\n[Watchdog]\nThreshold = 250ms\nAction=Failover\nAllWorkers = yes\n[Log]\nLevel = debug\nFormat = json\n"
+         [Clock]\nSource = hpet-sim\nMode = Faithful\nFault = freeze, at=3s, for=2s # H3\nFault = torn\n[Watchdog]\nThreshold = 250ms\nAction=Failover\nAllWorkers = yes\n[Workers]\nCount = 2\ncpus = 0-2, 5\nBusyPoll = 30us\nSlice = 500us\nUdpBuffer = 4M\n[Log]\nLevel = debug\nFormat = json\n"
     ));
     let nets = |list: &[&str]| {
         list.iter()
@@ -118,9 +120,20 @@ fn everything_that_a_file_may_say() {
                 allowed_ips: Vec::new(),
             },
         ],
-        clock: Some(SourceKind::HpetSim),
-        clock_mode: Some(Contended::Faithful),
-        faults: vec!["freeze,at=3s".parse().unwrap(), "torn".parse().unwrap()],
+        clock: Clock {
+            source: Some(SourceKind::HpetSim),
+            mode: Some(Contended::Faithful),
+            faults: vec!["freeze,at=3s,for=2s".to_owned(), "torn".to_owned()],
+        },
+        workers: Workers {
+            count: std::num::NonZeroUsize::new(2),
+            tuning: Tuning {
+                busy_poll: clockshim::BootDuration::from_micros(30),
+                cpus: vec![0, 1, 2, 5],
+                udp_buffer: 4 << 20,
+                slice: Some(clockshim::BootDuration::from_micros(500)),
+            },
+        },
         watchdog: Options {
             threshold: Duration::from_millis(250),
             action: Action::Failover,
@@ -311,6 +324,27 @@ fn errors_of_whole_sections() {
         &["Mode", "`fast`", "faithful"],
     );
     assert_error(
+        &format!("{interface}[Clock]\nSource = hpet-sim\nMode = bounded\nMode = bounded\n"),
+        6,
+        &["Mode is given twice", "line 5"],
+    );
+    let clock = format!("{interface}[Clock]\nSource = tsc\n");
+    assert_error(
+        &format!("{clock}Mode = bounded\n"),
+        5,
+        &["hpet-sim or hpet-locked", "Source = tsc"],
+    );
+    assert_error(
+        &format!("{clock}Fault = torn\n"),
+        5,
+        &["Source = hpet-sim", "Source = tsc"],
+    );
+    assert_error(
+        &format!("{interface}[Clock]\nFault = torn\nFault = freeze\n"),
+        4,
+        &["Source = hpet-sim", "no Source"],
+    );
+    assert_error(
         &format!("{interface}[Watchdog]\nThreshold = 1\n"),
         4,
         &["Threshold", "`1`", "20ms to 1h"],
@@ -330,6 +364,16 @@ fn errors_of_whole_sections() {
         4,
         &["no key `Bite`", "AllWorkers"],
     );
+    for (setting, parts) in [
+        ("Count = 0", ["Count", "from 1"]),
+        ("CPUs = 0-", ["CPUs", "0-3,6"]),
+        ("BusyPoll = 1s", ["BusyPoll", "20us"]),
+        ("Slice = 0us", ["Slice", "500us"]),
+        ("UdpBuffer = 1", ["UdpBuffer", "7M"]),
+        ("Speed = 9", ["no key `Speed`", "UdpBuffer"]),
+    ] {
+        assert_error(&format!("{interface}[Workers]\n{setting}\n"), 4, &parts);
+    }
     assert_error(
         &format!("{interface}[Log]\nLevel = loud\n"),
         4,

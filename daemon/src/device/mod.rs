@@ -20,7 +20,9 @@ use tracing::{info, warn};
 
 use crate::handshake::{self, Handshakes};
 use crate::rx_worker::RxWorker;
+use crate::sys::thread;
 use crate::tun::{Tun, TunError};
+use crate::tuning::Tuning;
 use crate::tx_worker::TxWorker;
 use crate::watchdog::post::Work;
 use crate::watchdog::roster::Watched;
@@ -51,6 +53,7 @@ pub struct DeviceOptions {
     /// Tx workers do not yield while packets wait, as the kernel's did not before 2020: to reproduce a stall.
     pub never_yield: bool,
     pub watchdog: watchdog::Options,
+    pub tuning: Tuning,
     /// An interface that is made already.
     pub tun_fd: Option<OwnedFd>,
 }
@@ -67,6 +70,8 @@ pub enum StartError {
     ModeWithoutLock(SourceKind),
     #[error("cannot open UDP sockets: {0}")]
     Sockets(#[from] crate::udp::BindError),
+    #[error("may not run on processor {0}; there are {1}")]
+    NoSuchCpu(usize, String),
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
     #[error("cannot set up {name}: {source}")]
@@ -85,8 +90,13 @@ impl Device {
     /// Makes the interface and starts its threads. It is usable, and may be moved to another network namespace, as soon
     /// as this returns.
     pub fn start(options: DeviceOptions) -> Result<Arc<Self>, StartError> {
+        check_cpus(&options.tuning.cpus)?;
         let readers = ClockReaders::of(&options);
         let keeper = Arc::new(open_clock(options.clock, options.clock_mode, options.faults)?);
+        if !matches!(options.clock, SourceKind::Tsc | SourceKind::Boottime) {
+            // Now rather than in the middle of a stall.
+            keeper.open_fallbacks();
+        }
         let workers = options.workers.unwrap_or_else(default_workers).max(1);
         let given = options.tun_fd.is_some();
         let tun = match options.tun_fd {
@@ -96,13 +106,19 @@ impl Device {
         // One tx worker a queue; a plain interface has one.
         let tx_workers = tun.queues();
         let (desk, tray) = handshake::queue();
-        let shared =
-            Shared::new(keeper, tun, desk, tx_workers, workers, options.never_yield).map_err(|source| {
-                StartError::Setup {
-                    name: options.name.clone(),
-                    source,
-                }
-            })?;
+        let shared = Shared::new(
+            keeper,
+            tun,
+            desk,
+            tx_workers,
+            workers,
+            options.never_yield,
+            options.tuning,
+        )
+        .map_err(|source| StartError::Setup {
+            name: options.name.clone(),
+            source,
+        })?;
         shared.open_sockets(0, 0)?;
         let device = Arc::new(Self {
             shared: Arc::new(shared),
@@ -156,15 +172,42 @@ impl Device {
         self.spawn(desk, move || handshakes.run())?;
         for index in 0..shared.tun.queues() {
             let worker = TxWorker::new(shared.clone(), index);
-            self.spawn(shared.tx_metrics[index].thread.clone(), move || worker.run())?;
+            let settle = self.settling(2 * index);
+            self.spawn(shared.tx_metrics[index].thread.clone(), move || {
+                settle();
+                worker.run();
+            })?;
         }
         for index in 0..rx_workers {
             let worker = RxWorker::new(shared.clone(), index);
-            self.spawn(shared.rx_metrics[index].thread.clone(), move || worker.run())?;
+            let settle = self.settling(2 * index + 1);
+            self.spawn(shared.rx_metrics[index].thread.clone(), move || {
+                settle();
+                worker.run();
+            })?;
         }
         let dog = Watchdog::new(shared.clone(), watchdog, posts);
         let own = Watched::silent("wg-watchdog", "hpetun::watchdog::run");
         self.spawn(own, move || dog.run())
+    }
+
+    /// Puts the data worker that calls it where it was asked to run, and gives it its slice.
+    fn settling(&self, place: usize) -> impl FnOnce() + use<> {
+        let tuning = &self.shared.tuning;
+        let cpu = (!tuning.cpus.is_empty()).then(|| tuning.cpus[place % tuning.cpus.len()]);
+        let slice = tuning.slice;
+        move || {
+            if let Some(cpu) = cpu
+                && let Err(error) = thread::pin_to(cpu)
+            {
+                warn!(cpu, %error, "cannot keep a worker on its processor");
+            }
+            if let Some(slice) = slice
+                && let Err(error) = thread::set_slice(slice.as_nanos())
+            {
+                warn!(%error, "cannot set a worker's time slice");
+            }
+        }
     }
 
     fn spawn(&self, watched: Arc<Watched>, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
@@ -237,8 +280,7 @@ fn open_clock(
     mode: Option<Contended>,
     faults: Vec<Fault>,
 ) -> Result<Timekeeper, StartError> {
-    let has_lock = matches!(kind, SourceKind::HpetSim | SourceKind::HpetLocked);
-    if mode.is_some() && !has_lock {
+    if mode.is_some() && !kind.has_lock() {
         return Err(StartError::ModeWithoutLock(kind));
     }
     let contended = mode.unwrap_or_default();
@@ -270,6 +312,54 @@ impl Drop for PanicAlarm {
     }
 }
 
+/// Better at the start than a worker that runs elsewhere.
+fn check_cpus(wanted: &[usize]) -> Result<(), StartError> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let allowed = thread::allowed_cpus().map_err(StartError::Thread)?;
+    match wanted.iter().find(|cpu| !allowed.contains(cpu)) {
+        Some(cpu) => {
+            let allowed: Vec<_> = allowed.iter().map(usize::to_string).collect();
+            Err(StartError::NoSuchCpu(*cpu, allowed.join(", ")))
+        }
+        None => Ok(()),
+    }
+}
+
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_needs_a_lock_and_a_fault_the_simulation() {
+        let faithful = Some(Contended::Faithful);
+        for kind in [
+            SourceKind::Tsc,
+            SourceKind::Boottime,
+            SourceKind::Coarse,
+            SourceKind::Hpet,
+        ] {
+            let error = open_clock(kind, faithful, Vec::new()).unwrap_err().to_string();
+            assert!(
+                error.contains("hpet-sim and hpet-locked") && error.contains(kind.as_str()),
+                "{error}"
+            );
+        }
+        let torn = || vec!["torn".parse().unwrap()];
+        let error = open_clock(SourceKind::HpetLocked, None, torn())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("hpet-sim instead of hpet-locked"), "{error}");
+        for (mode, expected) in [(faithful, Contended::Faithful), (None, Contended::default())] {
+            for faults in [torn(), Vec::new()] {
+                let keeper = open_clock(SourceKind::HpetSim, mode, faults).unwrap();
+                assert_eq!(keeper.clock_report().lock.unwrap().contended, expected);
+            }
+        }
+    }
 }

@@ -21,6 +21,7 @@ use crate::peer::{Peer, PeerRef};
 use crate::routing::AllowedIps;
 use crate::sys::poll::{self, Waker};
 use crate::tun::{self, Tun};
+use crate::tuning::Tuning;
 use crate::tunnel::{Now, Outbox};
 use crate::udp::{BindError, Endpoint, SendFailure, Sockets};
 use crate::watchdog::post::Work;
@@ -57,6 +58,7 @@ pub struct Shared {
     rx_wakers: Vec<Waker>,
     /// Workers go on without a pause for as long as packets wait.
     pub never_yield: bool,
+    pub tuning: Tuning,
     stopping: watch::Sender<bool>,
 }
 
@@ -77,6 +79,7 @@ impl Shared {
         tx_workers: usize,
         rx_workers: usize,
         never_yield: bool,
+        tuning: Tuning,
     ) -> io::Result<Self> {
         let metrics = |way: &str, count, function| {
             let watched = |index| Watched::new(format!("wg-{way}/{index}"), function);
@@ -107,6 +110,7 @@ impl Shared {
             dump_waker: Waker::new()?,
             rx_wakers: (0..rx_workers).map(|_| Waker::new()).collect::<io::Result<_>>()?,
             never_yield,
+            tuning,
             stopping: watch::Sender::new(false),
         })
     }
@@ -186,7 +190,7 @@ impl Shared {
 
     /// Opens sockets on `port` in place of those that are open, which go once nobody uses them.
     pub(super) fn open_sockets(&self, port: u16, mark: u32) -> Result<(), BindError> {
-        let sockets = Sockets::bind(port, mark, self.rx_wakers.len())?;
+        let sockets = Sockets::bind(port, mark, self.rx_wakers.len(), self.tuning.udp_buffer)?;
         *self.sockets.write() = Some(Arc::new(sockets));
         self.rx_wakers.iter().for_each(Waker::wake);
         Ok(())

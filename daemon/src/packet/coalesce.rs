@@ -32,8 +32,8 @@ pub struct Offloads {
     pub udp: bool,
 }
 
-/// Collects a batch of packets that lie in one arena, then writes it. Reusable: allocates only while a batch is larger
-/// than any before.
+/// Collects a batch of packets that lie in one arena, then writes it. Reusable: allocates only where a batch is larger
+/// than any before and than its capacity.
 #[derive(Debug)]
 pub struct Coalescer {
     offloads: Offloads,
@@ -77,10 +77,15 @@ struct Open {
 impl Coalescer {
     /// With neither offload every packet is written as it came.
     pub fn new(offloads: Offloads) -> Self {
+        Self::with_capacity(offloads, 0)
+    }
+
+    /// One that never allocates for batches of up to so many packets.
+    pub fn with_capacity(offloads: Offloads, packets: usize) -> Self {
         Self {
             offloads,
-            groups: Vec::new(),
-            followers: Vec::new(),
+            groups: Vec::with_capacity(packets),
+            followers: Vec::with_capacity(packets),
             open: Vec::with_capacity(MAX_OPEN),
         }
     }

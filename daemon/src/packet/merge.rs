@@ -191,14 +191,16 @@ impl Candidate {
     }
 }
 
-/// Type of service, flags and time to live. The id counts up by one a packet, which segmentation restores; where
-/// fragmentation is forbidden it has no meaning (RFC 6864) and is not looked at.
+/// Type of service, flags and time to live. The id counts up by one a packet, which segmentation restores. Where
+/// fragmentation is forbidden it has no meaning (RFC 6864), and senders that always write the same one are merged too.
+/// The kernel's own GRO has the same rule.
 fn ipv4_agrees(first: &[u8], other: &[u8], nth: usize) -> bool {
     let id = |packet: &[u8]| u16::from_be_bytes([packet[4], packet[5]]);
     first[1] == other[1]
         && first[6] == other[6]
         && first[8] == other[8]
-        && (first[6] == DONT_FRAGMENT || id(other) == id(first).wrapping_add(nth as u16))
+        && (id(other) == id(first).wrapping_add(nth as u16)
+            || first[6] == DONT_FRAGMENT && id(other) == id(first))
 }
 
 /// Traffic class, flow label and hop limit.

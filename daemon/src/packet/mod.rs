@@ -14,7 +14,7 @@ mod vnet;
 pub use checksum::{Sum, pseudo_header};
 pub use coalesce::{Coalescer, MAX_SLICES, Offloads};
 pub use ip::{IpError, destination, inner_length, source, udp_payload_to, version};
-pub use segment::{SegmentError, Segmenter};
+pub use segment::{PADDING, Segment, SegmentError, Segmenter};
 pub use vnet::{Gso, VnetHeader};
 
 #[cfg(test)]

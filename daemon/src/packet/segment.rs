@@ -1,7 +1,7 @@
 //! Makes wire packets of what the TUN device gives: completes a checksum, cuts a superpacket apart.
 //!
-//! What all segments have in common is summed once, so that a segment costs one copy, one sum over its payload and a
-//! few words.
+//! What all segments have in common is summed once, so that a segment costs one sum over its payload and a few words. No
+//! payload is moved: each segment's headers are put before it, over the end of the one before, which is done with.
 
 use super::checksum::Sum;
 use super::ip::{
@@ -11,6 +11,12 @@ use super::vnet::{Gso, VnetHeader};
 
 pub(super) const TCP_MIN_HEADER: usize = 20;
 pub(super) const UDP_HEADER: usize = 8;
+
+/// Zeros behind a wire packet, at most.
+pub const PADDING: usize = 15;
+
+/// TCP's flags that every segment has like the superpacket.
+const COMMON_FLAGS: u8 = !(field::FIN | field::PSH | field::CWR);
 
 /// Offsets from the start of a TCP or UDP header, and TCP's flags.
 pub(super) mod field {
@@ -57,8 +63,10 @@ pub enum SegmentError {
 /// One packet from the TUN device on its way to being one or more wire packets.
 #[derive(Debug)]
 pub struct Segmenter<'a> {
-    /// Cut to the length that its IP header declares.
-    packet: &'a [u8],
+    /// Spare room behind the packet, for padding.
+    buffer: &'a mut [u8],
+    /// That the packet's IP header declares.
+    length: usize,
     /// Bytes that every segment begins with; 0 for a packet that goes as it is.
     headers: usize,
     /// Payload bytes of every segment but perhaps the last.
@@ -68,6 +76,10 @@ pub struct Segmenter<'a> {
     index: usize,
     count: usize,
     template: Option<Template>,
+    /// What padding has covered of the next payload.
+    covered: [u8; PADDING],
+    /// Where it belongs, and how much of it there is.
+    covered_place: (usize, usize),
 }
 
 /// What is needed to complete the headers of a segment. The template's own varying fields are zero in the packet.
@@ -94,40 +106,53 @@ enum L4Part {
 }
 
 impl<'a> Segmenter<'a> {
-    /// Checks that header and packet go together. The packet's headers are changed: its checksum is completed, or
-    /// they become the template of the segments.
-    pub fn new(header: VnetHeader, packet: &'a mut [u8]) -> Result<Self, SegmentError> {
-        let length = inner_length(packet)?;
-        let packet = &mut packet[..length];
+    /// The packet lies in the first `length` bytes of `buffer`; padding takes [`PADDING`] more, which need not be its own
+    /// where nobody pads. Checks that header and packet go together, and changes both packet and padding.
+    ///
+    /// # Panics
+    ///
+    /// Where `length` is more than the buffer's.
+    pub fn new(header: VnetHeader, buffer: &'a mut [u8], length: usize) -> Result<Self, SegmentError> {
+        let length = inner_length(&buffer[..length])?;
+        let packet = &mut buffer[..length];
         let protocol = match header.gso().ok_or(SegmentError::Type(header.gso_type))? {
-            Gso::None => return Self::single(header, packet),
+            Gso::None => return Self::single(header, buffer, length),
             Gso::TcpV4 => require(packet, "TCP over IPv4", 4, PROTOCOL_TCP)?,
             Gso::TcpV6 => require(packet, "TCP over IPv6", 6, PROTOCOL_TCP)?,
             Gso::UdpL4 => require(packet, "UDP", version(packet)?, PROTOCOL_UDP)?,
             Gso::Udp => return Err(SegmentError::Type(header.gso_type)),
         };
-        Self::superpacket(header, packet, protocol)
+        Self::superpacket(header, buffer, length, protocol)
     }
 
-    fn single(header: VnetHeader, packet: &'a mut [u8]) -> Result<Self, SegmentError> {
+    fn single(header: VnetHeader, buffer: &'a mut [u8], length: usize) -> Result<Self, SegmentError> {
+        let packet = &mut buffer[..length];
         if header.needs_checksum() {
             let (start, field) = checksum_place(header, packet)?;
             let checksum = Sum::of(&packet[start..]).nonzero_checksum();
             packet[field..field + 2].copy_from_slice(&checksum);
         }
-        let size = packet.len();
         Ok(Self {
-            packet,
+            buffer,
+            length,
             headers: 0,
-            size,
+            size: length,
             at: 0,
             index: 0,
             count: 1,
             template: None,
+            covered: [0; PADDING],
+            covered_place: (length, 0),
         })
     }
 
-    fn superpacket(header: VnetHeader, packet: &'a mut [u8], protocol: u8) -> Result<Self, SegmentError> {
+    fn superpacket(
+        header: VnetHeader,
+        buffer: &'a mut [u8],
+        length: usize,
+        protocol: u8,
+    ) -> Result<Self, SegmentError> {
+        let packet = &mut buffer[..length];
         if !header.needs_checksum() {
             return Err(SegmentError::NoChecksumStart);
         }
@@ -138,15 +163,18 @@ impl<'a> Segmenter<'a> {
         let (start, field) = checksum_place(header, packet)?;
         let headers = headers_end(packet, start, field - start, protocol)?;
         let template = Template::take(packet, start, headers, protocol);
-        let count = (packet.len() - headers).div_ceil(size).max(1);
+        let count = (length - headers).div_ceil(size).max(1);
         Ok(Self {
-            packet,
+            buffer,
+            length,
             headers,
             size,
             at: headers,
             index: 0,
             count,
             template: Some(template),
+            covered: [0; PADDING],
+            covered_place: (length, 0),
         })
     }
 
@@ -155,35 +183,63 @@ impl<'a> Segmenter<'a> {
         self.count
     }
 
-    /// Number of wire packets still to be written.
-    pub fn remaining(&self) -> usize {
-        self.count - self.index
-    }
-
-    /// Length of every wire packet but the last, which may be shorter, in bytes with all headers.
-    pub fn segment_size(&self) -> usize {
-        (self.headers + self.size).min(self.packet.len())
-    }
-
-    /// Writes the next wire packet to the start of `out` and gives its length. `None` when all are written, or while
-    /// `out` is shorter than the packet; [`Self::segment_size`] bytes are always enough.
+    /// The next wire packet, and as many zeros after it as make it `padded(its length)` bytes long, at most [`PADDING`]
+    /// and no more than there is room for. Gives both lengths. `None` when there is none left.
     #[inline]
-    pub fn next(&mut self, out: &mut [u8]) -> Option<usize> {
+    pub fn next(&mut self, padded: impl FnOnce(usize) -> usize) -> Option<Segment<'_>> {
         if self.index == self.count {
             return None;
         }
-        let payload = &self.packet[self.at..self.packet.len().min(self.at + self.size)];
-        let length = self.headers + payload.len();
-        let out = out.get_mut(..length)?;
-        let (head, body) = out.split_at_mut(self.headers);
-        head.copy_from_slice(&self.packet[..self.headers]);
-        body.copy_from_slice(payload);
+        self.uncover();
+        let payload = self.size.min(self.length - self.at);
+        // The headers of the first are where they belong; each one's are made from those before it.
+        let start = self.at - self.headers;
+        let (length, end) = (self.headers + payload, self.at + payload);
         if let Some(template) = &self.template {
+            if self.index > 0 {
+                let before = start - self.size;
+                self.buffer.copy_within(before..before + self.headers, start);
+            }
+            let (head, body) = self.buffer[start..end].split_at_mut(self.headers);
             template.complete(head, body, self.index, self.size, self.index + 1 == self.count);
         }
-        self.at += payload.len();
+        self.at = end;
         self.index += 1;
-        Some(length)
+        let padding = padded(length).saturating_sub(length).min(PADDING);
+        let padding = padding.min(self.buffer.len() - end);
+        self.cover(end, padding);
+        Some(Segment {
+            padded: &self.buffer[start..end + padding],
+            length,
+        })
+    }
+
+    /// Writes zeros at `at`, and remembers what they cover of the packet.
+    fn cover(&mut self, at: usize, count: usize) {
+        let zeros = &mut self.buffer[at..at + count];
+        self.covered[..count].copy_from_slice(zeros);
+        zeros.fill(0);
+        self.covered_place = (at, count);
+    }
+
+    fn uncover(&mut self) {
+        let (at, count) = self.covered_place;
+        self.buffer[at..at + count].copy_from_slice(&self.covered[..count]);
+    }
+}
+
+/// One wire packet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// With zeros behind it.
+    pub padded: &'a [u8],
+    /// Without them.
+    pub length: usize,
+}
+
+impl Segment<'_> {
+    pub fn packet(&self) -> &[u8] {
+        &self.padded[..self.length]
     }
 }
 
@@ -266,7 +322,7 @@ impl Template {
         let (checksum, l4_part) = if protocol == PROTOCOL_TCP {
             let sequence = u32::from_be_bytes(take(l4, field::TCP_SEQUENCE));
             let flags = l4[field::TCP_FLAGS];
-            l4[field::TCP_FLAGS] &= !(field::FIN | field::PSH | field::CWR);
+            l4[field::TCP_FLAGS] &= COMMON_FLAGS;
             (field::TCP_CHECKSUM, L4Part::Tcp { sequence, flags })
         } else {
             l4[field::UDP_LENGTH..field::UDP_LENGTH + 2].fill(0);
@@ -284,7 +340,7 @@ impl Template {
         }
     }
 
-    /// Fills the varying fields of a segment in. `head` is a copy of the template.
+    /// Fills the varying fields of a segment in. `head` is the template, or the head of the segment before.
     #[inline]
     fn complete(&self, head: &mut [u8], body: &[u8], index: usize, size: usize, last: bool) {
         let length = head.len() + body.len();
@@ -306,10 +362,10 @@ impl Template {
                 // Congestion is answered once; the end and the push belong to the last byte.
                 let first_only = if index == 0 { field::CWR } else { 0 };
                 let last_only = if last { field::FIN | field::PSH } else { 0 };
-                let flags = flags & (first_only | last_only);
-                l4[field::TCP_FLAGS] |= flags;
+                let extra = flags & (first_only | last_only);
+                l4[field::TCP_FLAGS] = flags & COMMON_FLAGS | extra;
                 l4[4..8].copy_from_slice(&sequence.to_be_bytes());
-                let sum = sum.plus_u32(sequence).plus_u16(flags.into());
+                let sum = sum.plus_u32(sequence).plus_u16(extra.into());
                 l4[16..18].copy_from_slice(&sum.checksum());
             }
             L4Part::Udp => {

@@ -31,17 +31,70 @@ pub fn set_fifo() -> io::Result<()> {
     check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) }).map(|_| ())
 }
 
-/// Keeps the calling thread on the last of the processors that it may run on.
-pub fn pin_to_last_cpu() -> io::Result<()> {
+/// The processors that the calling thread may run on, by number.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: a cpu_set_t is plain bits, for which zero is valid.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is valid for its whole size during each call, and indices are below CPU_SETSIZE.
+    // SAFETY: the set is valid for its whole size during the call, and indices are below CPU_SETSIZE.
     unsafe {
         check(libc::sched_getaffinity(0, size_of_val(&set), &raw mut set))?;
-        let cpus = (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set));
-        let Some(last) = cpus.last() else { return Ok(()) };
-        libc::CPU_ZERO(&mut set);
-        libc::CPU_SET(last, &mut set);
+        Ok((0..libc::CPU_SETSIZE as usize)
+            .filter(|&cpu| libc::CPU_ISSET(cpu, &set))
+            .collect())
+    }
+}
+
+/// Keeps the calling thread on one processor, whose number is below CPU_SETSIZE. `EINVAL` where it may not run there.
+pub fn pin_to(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: a cpu_set_t is plain bits, for which zero is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is valid for its whole size during the call, and the index was checked.
+    unsafe {
+        libc::CPU_SET(cpu, &mut set);
         check(libc::sched_setaffinity(0, size_of_val(&set), &raw const set)).map(|_| ())
     }
+}
+
+/// Keeps the calling thread on the last of the processors that it may run on.
+pub fn pin_to_last_cpu() -> io::Result<()> {
+    match allowed_cpus()?.last() {
+        Some(&last) => pin_to(last),
+        None => Ok(()),
+    }
+}
+
+/// Gives the calling thread a time slice, in nanoseconds, and keeps its policy and niceness. Kernels before 6.12 take it
+/// and do nothing.
+pub fn set_slice(nanos: u64) -> io::Result<()> {
+    /// The first version of `struct sched_attr`, of linux/sched/types.h.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let size = size_of::<Attributes>();
+    let mut attributes = Attributes::default();
+    // SAFETY: the kernel writes no more than `size` bytes, which the struct has; zero names the calling thread.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
+    if got < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    attributes.size = size as u32;
+    attributes.runtime = nanos;
+    // SAFETY: the kernel reads `size` bytes of a struct that lives through the call.
+    let set = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    if set < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }

@@ -8,6 +8,9 @@ pub const MAX_SEGMENTS: usize = 64;
 /// Room for what one batch of packets can become.
 const ARENA_BYTES: usize = 512 << 10;
 
+/// Trains that fit in there: each read begins one at least, and ends it at its last message or when it is full.
+const MAX_TRAINS: usize = 512;
+
 /// Why messages were not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendFailure {
@@ -63,7 +66,7 @@ impl Default for Outgoing {
         Self {
             arena: vec![0; ARENA_BYTES].into(),
             used: 0,
-            trains: Vec::with_capacity(MAX_SEGMENTS),
+            trains: Vec::with_capacity(MAX_TRAINS),
         }
     }
 }
@@ -187,7 +190,10 @@ mod tests {
 
     #[test]
     fn a_train_from_an_address_that_is_gone_arrives_and_trains_go_on() {
-        let (sender, receiver) = (Sockets::bind(0, 0, 1).unwrap(), Sockets::bind(0, 0, 1).unwrap());
+        let (sender, receiver) = (
+            Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
+            Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
+        );
         let mut outgoing = Outgoing::default();
         let from_nowhere = Endpoint {
             local: Some([192, 0, 2, 77].into()),
@@ -207,7 +213,10 @@ mod tests {
     #[test]
     fn trains_arrive_as_their_messages() {
         use crate::sys::{poll, udp as sys};
-        let (sender, receiver) = (Sockets::bind(0, 0, 1).unwrap(), Sockets::bind(0, 0, 1).unwrap());
+        let (sender, receiver) = (
+            Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
+            Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
+        );
         let mut outgoing = Outgoing::default();
         for len in [1000, 1000, 1000, 10] {
             outgoing.room(len).unwrap()[..len].fill(len as u8);

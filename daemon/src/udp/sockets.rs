@@ -10,8 +10,6 @@ use crate::sys::{poll, udp as sys};
 
 use super::{Endpoint, outgoing::SendFailure};
 
-/// Asked of the kernel; it gives less where we may not force it.
-const BUFFER_BYTES: usize = 7 << 20;
 /// Tries to find a port that is free in both families.
 const PORT_TRIES: usize = 16;
 /// How long a sender waits for room in the socket's buffer before it drops.
@@ -41,10 +39,11 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds a pair for each of `workers` to `port` (0: any port that is free in both families).
-    pub fn bind(port: u16, mark: u32, workers: usize) -> Result<Self, BindError> {
+    /// Binds a pair for each of `workers` to `port` (0: any port that is free in both families). Each socket asks for
+    /// `buffer` bytes each way; the kernel gives less where we may not force it.
+    pub fn bind(port: u16, mark: u32, workers: usize, buffer: usize) -> Result<Self, BindError> {
         for _ in 0..PORT_TRIES {
-            match Self::bind_once(port, mark, workers) {
+            match Self::bind_once(port, mark, workers, buffer) {
                 // The port that IPv4 gave us is taken in IPv6: ask for another.
                 Err(BindError::Taken(_)) if port == 0 => {}
                 result => return result,
@@ -53,8 +52,8 @@ impl Sockets {
         Err(BindError::Taken(port))
     }
 
-    fn bind_once(port: u16, mark: u32, workers: usize) -> Result<Self, BindError> {
-        let first = Pair::bind(port, false)?;
+    fn bind_once(port: u16, mark: u32, workers: usize, buffer: usize) -> Result<Self, BindError> {
+        let first = Pair::bind(port, false, buffer)?;
         let port = first.port().unwrap_or(port);
         let mut pairs = vec![first];
         if workers > 1 {
@@ -63,7 +62,7 @@ impl Sockets {
                 .share_port()
                 .map_err(|source| BindError::Other { port, source })?;
             for _ in 1..workers {
-                pairs.push(Pair::bind(port, true)?);
+                pairs.push(Pair::bind(port, true, buffer)?);
             }
         }
         let sockets = Self { pairs, port };
@@ -138,16 +137,16 @@ impl Sockets {
 }
 
 impl Pair {
-    fn bind(port: u16, shared: bool) -> Result<Self, BindError> {
+    fn bind(port: u16, shared: bool, buffer: usize) -> Result<Self, BindError> {
         let wrap = |port| {
             move |source: io::Error| match source.kind() {
                 io::ErrorKind::AddrInUse => BindError::Taken(port),
                 _ => BindError::Other { port, source },
             }
         };
-        let v4 = open((Ipv4Addr::UNSPECIFIED, port).into(), shared).map_err(wrap(port))?;
+        let v4 = open((Ipv4Addr::UNSPECIFIED, port).into(), shared, buffer).map_err(wrap(port))?;
         let port = v4.as_ref().and_then(port_of).unwrap_or(port);
-        let v6 = open((Ipv6Addr::UNSPECIFIED, port).into(), shared).map_err(wrap(port))?;
+        let v6 = open((Ipv6Addr::UNSPECIFIED, port).into(), shared, buffer).map_err(wrap(port))?;
         if v4.is_none() && v6.is_none() {
             let source = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
             return Err(BindError::Other { port, source });
@@ -172,7 +171,7 @@ fn port_of(socket: &Socket) -> Option<u16> {
 }
 
 /// `None` where the host does not have the family.
-fn open(address: SocketAddr, shared: bool) -> io::Result<Option<Socket>> {
+fn open(address: SocketAddr, shared: bool, buffer: usize) -> io::Result<Option<Socket>> {
     let socket = match Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)) {
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return Ok(None),
         result => result?,
@@ -196,13 +195,14 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Option<Socket>> {
         );
     }
     // All of these are better had, but not needed.
+    let buffer = i32::try_from(buffer).unwrap_or(i32::MAX);
     let _ = sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
     for (force, plain) in [
         (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
         (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
     ] {
-        if sys::set_option(fd, libc::SOL_SOCKET, force, BUFFER_BYTES as i32).is_err() {
-            let _ = sys::set_option(fd, libc::SOL_SOCKET, plain, BUFFER_BYTES as i32);
+        if sys::set_option(fd, libc::SOL_SOCKET, force, buffer).is_err() {
+            let _ = sys::set_option(fd, libc::SOL_SOCKET, plain, buffer);
         }
     }
     match socket.bind(&address.into()) {
@@ -217,35 +217,37 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Option<Socket>> {
 mod tests {
     use super::*;
 
+    const BUFFER: usize = 1 << 20;
+
     #[test]
     fn both_families_share_a_port_and_a_taken_port_is_told() {
-        let sockets = Sockets::bind(0, 0, 1).unwrap();
+        let sockets = Sockets::bind(0, 0, 1, BUFFER).unwrap();
         assert_ne!(sockets.port(), 0);
         for socket in sockets.all() {
             assert_eq!(port_of(socket), Some(sockets.port()));
         }
         assert!(
-            matches!(Sockets::bind(sockets.port(), 0, 1), Err(BindError::Taken(port)) if port == sockets.port())
+            matches!(Sockets::bind(sockets.port(), 0, 1, BUFFER), Err(BindError::Taken(port)) if port == sockets.port())
         );
         assert!(matches!(
-            Sockets::bind(sockets.port(), 0, 2),
+            Sockets::bind(sockets.port(), 0, 2, BUFFER),
             Err(BindError::Taken(_))
         ));
     }
 
     #[test]
     fn several_workers_share_the_port_among_themselves_alone() {
-        let sockets = Sockets::bind(0, 0, 3).unwrap();
+        let sockets = Sockets::bind(0, 0, 3, BUFFER).unwrap();
         assert!(sockets.all().count() >= 3);
         assert!(matches!(
-            Sockets::bind(sockets.port(), 0, 1),
+            Sockets::bind(sockets.port(), 0, 1, BUFFER),
             Err(BindError::Taken(_))
         ));
     }
 
     #[test]
     fn a_train_that_is_refused_leaves_the_source_address_alone() {
-        let sockets = Sockets::bind(0, 0, 1).unwrap();
+        let sockets = Sockets::bind(0, 0, 1, BUFFER).unwrap();
         let source = "127.0.0.1".parse().unwrap();
         let mut endpoint = Endpoint::new(([127, 0, 0, 1], sockets.port()).into(), Some(source));
         let too_many = sockets.send(0, &mut endpoint, &[0; 2000], Some(1));
@@ -255,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_source_address_that_is_gone_is_forgotten() {
-        let sockets = Sockets::bind(0, 0, 1).unwrap();
+        let sockets = Sockets::bind(0, 0, 1, BUFFER).unwrap();
         let gone = "192.0.2.77".parse().unwrap();
         let mut endpoint = Endpoint::new(([127, 0, 0, 1], sockets.port()).into(), Some(gone));
         sockets.send(0, &mut endpoint, b"hello", None).unwrap();

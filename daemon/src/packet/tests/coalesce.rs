@@ -24,9 +24,14 @@ fn apart(header: VnetHeader, bytes: &[u8]) -> Vec<Vec<u8>> {
     if header == VnetHeader::default() {
         return vec![bytes];
     }
-    let mut segmenter = Segmenter::new(header, &mut bytes).unwrap();
-    let mut out = vec![0; segmenter.segment_size()];
-    std::iter::from_fn(|| segmenter.next(&mut out).map(|length| out[..length].to_vec())).collect()
+    let length = bytes.len();
+    let mut segmenter = Segmenter::new(header, &mut bytes, length).unwrap();
+    std::iter::from_fn(|| {
+        segmenter
+            .next(|length| length)
+            .map(|segment| segment.packet().to_vec())
+    })
+    .collect()
 }
 
 /// A run of TCP segments of 100 bytes.
@@ -283,8 +288,9 @@ fn anything_else_of_the_flow_ends_it() {
 }
 
 #[test]
-fn ids_that_do_not_count_up_matter_where_fragmentation_is_allowed() {
+fn ids_count_up_or_stay_the_same_where_fragmentation_is_forbidden() {
     let mut packets = run(4);
+    assert_eq!(shape(&packets), [4]);
     packets.iter_mut().for_each(|packet| packet.df = false);
     assert_eq!(shape(&packets), [1, 1, 1, 1]);
     packets
@@ -292,6 +298,10 @@ fn ids_that_do_not_count_up_matter_where_fragmentation_is_allowed() {
         .enumerate()
         .for_each(|(n, packet)| packet.id += n as u16);
     assert_eq!(shape(&packets), [4]);
+    packets.iter_mut().for_each(|packet| packet.df = true);
+    assert_eq!(shape(&packets), [4]);
+    packets[2].id += 9;
+    assert_eq!(shape(&packets), [2, 1, 1]);
 }
 
 #[test]

@@ -2,19 +2,21 @@
 
 use proptest::prelude::*;
 
-use super::super::{IpError, SegmentError, Segmenter, VnetHeader};
+use super::super::{IpError, PADDING, SegmentError, Segmenter, VnetHeader};
 use super::{ACK, CWR, ECE, FIN, PSH, Packet, any_packet, checksums_hold, naive_sum};
 
-/// All wire packets, or why there are none.
+/// All wire packets, or why there are none. Each is padded, as for the tunnel, which must not hurt the next.
 fn segments(header: VnetHeader, bytes: &[u8]) -> Result<Vec<Vec<u8>>, SegmentError> {
-    let mut bytes = bytes.to_vec();
-    let mut segmenter = Segmenter::new(header, &mut bytes)?;
-    let (count, size) = (segmenter.count(), segmenter.segment_size());
-    let mut out = vec![0xee; size];
+    let mut buffer = [bytes, &[0xee; PADDING]].concat();
+    let mut segmenter = Segmenter::new(header, &mut buffer, bytes.len())?;
+    let count = segmenter.count();
     let mut segments = Vec::new();
-    while let Some(length) = segmenter.next(&mut out) {
-        segments.push(out[..length].to_vec());
-        assert_eq!(segmenter.remaining(), count - segments.len());
+    while let Some(segment) = segmenter.next(|length| length.next_multiple_of(16)) {
+        let (packet, padding) = segment.padded.split_at(segment.length);
+        assert_eq!(segment.packet(), packet);
+        assert_eq!(segment.padded.len(), packet.len().next_multiple_of(16));
+        assert!(padding.iter().all(|byte| *byte == 0));
+        segments.push(packet.to_vec());
     }
     assert_eq!(segments.len(), count);
     Ok(segments)
@@ -101,16 +103,21 @@ fn a_packet_without_flags_goes_as_it_is() {
 }
 
 #[test]
-fn a_buffer_too_short_loses_nothing() {
-    let (header, mut bytes) = Packet::tcp4(1, &[7; 250]).superpacket(100);
-    let mut segmenter = Segmenter::new(header, &mut bytes).unwrap();
-    assert_eq!(segmenter.segment_size(), 152);
-    assert_eq!(segmenter.next(&mut [0; 151]), None);
-    assert_eq!(segmenter.remaining(), 3);
-    assert_eq!(segmenter.next(&mut [0; 152]), Some(152));
-    assert_eq!(segmenter.next(&mut [0; 152]), Some(152));
-    assert_eq!(segmenter.next(&mut [0; 102]), Some(102));
-    assert_eq!(segmenter.next(&mut [0; 152]), None);
+fn padding_is_bounded_and_covers_the_next_payload_for_a_moment_only() {
+    let (header, bytes) = Packet::tcp4(1, &[7; 250]).superpacket(100);
+    let plain = segments(header, &bytes).unwrap();
+    for padding in [0, 1, 15, 1000] {
+        // Nothing behind the packet: the last one gets no padding at all.
+        let mut buffer = bytes.clone();
+        let mut segmenter = Segmenter::new(header, &mut buffer, bytes.len()).unwrap();
+        for (n, packet) in plain.iter().enumerate() {
+            let segment = segmenter.next(|length| length + padding).unwrap();
+            assert_eq!(segment.packet(), packet);
+            let expected = if n < 2 { padding.min(PADDING) } else { 0 };
+            assert_eq!(segment.padded.len(), packet.len() + expected);
+        }
+        assert_eq!(segmenter.next(|length| length), None);
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub fn facts(run: &RunReport) -> Vec<(&'static str, String)> {
         ("carried on", yes_unless(&run.judgement.suffered)),
         ("verdict", verdict(observed)),
         ("fits 2019", fits(observed)),
+        ("played again", listed(&run.replayed)),
         ("unexpected", listed(&run.judgement.differs)),
         ("right", right(run)),
     ]

@@ -147,7 +147,7 @@ pub fn found(by: &str, hypothesis: Hypothesis) -> Found {
 }
 
 fn run(hypothesis: Hypothesis, mode: Mode, observed: Observed) -> RunReport {
-    let expected = Expectation::new(hypothesis, mode);
+    let expected = Expectation::new(hypothesis, mode, 4);
     RunReport {
         mode,
         ordered: Ordered::new(&Order::new(hypothesis, mode, &course()), 4),
@@ -156,6 +156,7 @@ fn run(hypothesis: Hypothesis, mode: Mode, observed: Observed) -> RunReport {
         judgement: Judgement::new(hypothesis, &expected, &observed),
         observed,
         steal_percent: 12.0,
+        replayed: Vec::new(),
     }
 }
 

@@ -25,10 +25,8 @@ pub struct Judgement {
 
 impl Judgement {
     pub fn new(ordered: Hypothesis, expected: &Expectation, observed: &Observed) -> Self {
-        let mut wrong: Vec<String> = observed
-            .false_alarms
-            .iter()
-            .map(|alarm| format!("reported before the fault struck: {alarm}"))
+        let mut wrong: Vec<String> = counted(&observed.false_alarms)
+            .map(|alarm| format!("before the fault struck: {alarm}"))
             .collect();
         wrong.extend(wrong_verdicts(ordered, expected, &observed.verdicts));
         if let Some(missing) = missing_verdict(ordered, expected.finder, &observed.verdicts) {
@@ -53,16 +51,14 @@ fn wrong_verdicts(ordered: Hypothesis, expected: &Expectation, verdicts: &[Found
                 other.summary()
             ));
         }
-        if let (Some(should), Some(fit)) = (expected.fits_2019, &found.fits_2019)
+        if let (Some(false), Some(fit)) = (expected.fits_2019, &found.fits_2019)
             && found.hypothesis == Some(ordered)
-            && fit.fits != should
+            && fit.fits
         {
-            let fits = if fit.fits {
-                "said to fit"
-            } else {
-                "said not to fit"
-            };
-            wrong.push(format!("{}: {fits} the 2019 report: {}", found.by, fit.reason));
+            wrong.push(format!(
+                "{}: said to fit the 2019 report: {}",
+                found.by, fit.reason
+            ));
         }
     }
     wrong
@@ -78,16 +74,26 @@ fn missing_verdict(ordered: Hypothesis, finder: Finder, verdicts: &[Found]) -> O
     let missing = |who: &str| Some(format!("{who} named {ordered} ({})", ordered.summary()));
     match finder {
         Finder::Report if !names(&|found| found.of_tx_worker) => missing("no report of a tx worker"),
-        Finder::Arbiter if !names(&|found| found.by == "arbiter") => {
-            missing("nothing that the arbiter found")
+        Finder::Arbiter if !names(&|found| ["arbiter", "rescue"].contains(&found.by.as_str())) => {
+            missing("neither arbiter nor rescue")
         }
+
         Finder::Pairs if !names(&|found| found.by == "pairs") => missing("no count of torn pairs"),
         _ => None,
     }
 }
 
 fn differences(expected: &Expectation, observed: &Observed) -> Vec<String> {
-    let mut differs = Vec::new();
+    let mut differs: Vec<String> = counted(&observed.early_reports)
+        .map(|report| format!("before the fault struck: {report}"))
+        .collect();
+    let misfit = |found: &&Found| {
+        let fit = found.fits_2019.as_ref().map(|fit| fit.fits);
+        found.hypothesis.is_some() && expected.fits_2019 == Some(true) && fit == Some(false)
+    };
+    for found in observed.verdicts.iter().filter(misfit) {
+        differs.push(format!("{}: said not to fit the 2019 report", found.by));
+    }
     match (expected.class, &observed.stall) {
         (None, Some(stall)) => differs.push(format!("{} stalled ({})", stall.worker, stall.class)),
         (Some(class), None) => differs.push(format!("no stall was reported, {class} was expected")),
@@ -106,6 +112,21 @@ fn differences(expected: &Expectation, observed: &Observed) -> Vec<String> {
         (None, None) => {}
     }
     differs
+}
+
+/// Each once, with how often it came.
+fn counted(texts: &[String]) -> impl Iterator<Item = String> {
+    let mut counts: Vec<(&String, u32)> = Vec::new();
+    for text in texts {
+        match counts.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((text, 1)),
+        }
+    }
+    counts.into_iter().map(|(text, count)| match count {
+        1 => text.clone(),
+        count => format!("{text} ({count} times)"),
+    })
 }
 
 fn suffered(observed: &Observed) -> Vec<String> {
@@ -140,7 +161,7 @@ mod tests {
     use super::*;
 
     fn judged(ordered: Hypothesis, mode: Mode, observed: &Observed) -> Judgement {
-        Judgement::new(ordered, &Expectation::new(ordered, mode), observed)
+        Judgement::new(ordered, &Expectation::new(ordered, mode, 4), observed)
     }
 
     #[test]
@@ -175,12 +196,22 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_fit_is_wrong() {
+    fn a_fit_that_cannot_be_is_wrong_and_one_that_was_not_shown_is_told() {
+        let mut observed = fixture::stalled();
+        observed.verdicts.truncate(2);
+        for found in &mut observed.verdicts {
+            found.hypothesis = Some(Hypothesis::H4);
+        }
+        let judgement = judged(Hypothesis::H4, Mode::Faithful, &observed);
+        assert!(judgement.wrong[0].contains("said to fit"), "{judgement:?}");
         let mut observed = fixture::stalled();
         observed.verdicts.truncate(2);
         observed.verdicts[1].fits_2019.as_mut().unwrap().fits = false;
         let judgement = judged(Hypothesis::H2, Mode::Faithful, &observed);
-        assert!(judgement.wrong[0].contains("said not to fit"), "{judgement:?}");
+        assert!(
+            judgement.right && judgement.differs[0].contains("said not to fit"),
+            "{judgement:?}"
+        );
     }
 
     #[test]
@@ -188,7 +219,8 @@ mod tests {
         let observed = fixture::stalled_but_struck_later();
         let judgement = judged(Hypothesis::H3, Mode::Bounded, &observed);
         assert!(
-            !judgement.right && judgement.wrong[0].contains("before the fault"),
+            !judgement.right
+                && judgement.wrong[0].contains("before the fault struck: wg-tx/0 was spinning, H2"),
             "{judgement:?}"
         );
     }
@@ -205,6 +237,7 @@ mod tests {
         for (ordered, by, says) in [
             (Hypothesis::H7, "pairs", "torn pairs"),
             (Hypothesis::H8, "arbiter", "arbiter"),
+            (Hypothesis::H9, "rescue", "arbiter"),
             (Hypothesis::H10, "arbiter", "arbiter"),
         ] {
             observed.verdicts.clear();
@@ -223,7 +256,7 @@ mod tests {
             judgement.differs[0].contains("spinning was expected"),
             "{judgement:?}"
         );
-        let judgement = judged(Hypothesis::H4, Mode::Faithful, &fixture::stalled());
+        let judgement = judged(Hypothesis::H5, Mode::Faithful, &fixture::stalled());
         assert!(judgement.differs[0].contains("recovered"), "{judgement:?}");
         let judgement = judged(Hypothesis::H2, Mode::Bounded, &fixture::stalled());
         assert!(

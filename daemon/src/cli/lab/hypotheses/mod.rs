@@ -35,7 +35,7 @@ use super::interrupt::Interrupt;
 use super::progress::Progress;
 use crate::watchdog::hypothesis::Hypothesis;
 use report::{HypothesisReport, Report, Settings};
-use run::Rig;
+use run::{Rig, processors};
 use table::Table;
 
 /// Of load in each run, where nothing else is asked for.
@@ -128,7 +128,7 @@ fn settings(args: &LabArgs, seconds: u32) -> Settings {
     Settings {
         version: env!("CARGO_PKG_VERSION"),
         kernel: kernel.trim().to_owned(),
-        cpus: std::thread::available_parallelism().map_or(1, Into::into),
+        cpus: processors(),
         user_namespace: args.in_user_namespace,
         seconds,
         mtu: args.mtu,

@@ -21,8 +21,11 @@ pub struct Observed {
     pub lock: Option<Lock>,
     /// Every verdict that named a hypothesis or gave a reason, in the order in which they came.
     pub verdicts: Vec<Found>,
-    /// What was reported before the fault struck.
+    /// Before the fault struck: verdicts that named a hypothesis, and reports that named none.
     pub false_alarms: Vec<String>,
+    pub early_reports: Vec<String>,
+    /// Why the clock was left before the fault could strike it, where it was.
+    pub left_early: Option<String>,
     /// What was done about it: each action, and when.
     pub rescues: Vec<Rescue>,
     pub session: Session,
@@ -58,7 +61,7 @@ pub struct Stall {
     pub yields: u64,
     pub seconds: f64,
     pub reports: u32,
-    /// When it began, by the first report.
+    /// When it began, by the line on its recovery, or else by the first report.
     pub began_s: f64,
     /// From the strike to the first report, in milliseconds.
     pub detected_ms: f64,
@@ -132,9 +135,11 @@ impl Observed {
         };
         let (before, since): (Vec<&Event>, Vec<&Event>) =
             log.events.iter().partition(|event| event.at < struck);
-        let alarms = before
+        let (alarms, early): (Vec<Early>, Vec<Early>) = before
             .iter()
-            .filter(|event| matches!(event.kind, Kind::Stall { .. } | Kind::Clock { .. }));
+            .filter_map(|event| early(event, struck))
+            .partition(|(named, _)| *named);
+        let texts = |events: Vec<Early>| events.into_iter().map(|(_, text)| text).collect();
         let (stall, last) = Stall::of(&since, struck).unzip();
         let rescued = since.iter().find_map(|event| match &event.kind {
             Kind::Rescue { clock, .. } => Some(&**clock),
@@ -151,7 +156,9 @@ impl Observed {
                 .iter()
                 .filter_map(|event| Found::of(event, struck))
                 .collect(),
-            false_alarms: alarms.map(|event| event.message.clone()).collect(),
+            false_alarms: texts(alarms),
+            early_reports: texts(early),
+            left_early: before.iter().find_map(|event| leaves(event)),
             rescues: since.iter().filter_map(|event| rescue(event, struck)).collect(),
             session,
             events: log.events.iter().map(|event| event.shown(struck)).collect(),
@@ -162,6 +169,29 @@ impl Observed {
                 .collect(),
         }
     }
+}
+
+/// What was said of the clock when it was left.
+fn leaves(event: &Event) -> Option<String> {
+    matches!(event.kind, Kind::Rescue { .. } | Kind::Clock { .. }).then(|| event.message.clone())
+}
+
+/// Whether it named a hypothesis, and what it was.
+type Early = (bool, String);
+
+/// An event before the strike that says that something is wrong. A thread that other programs keep from the processor is reported rightly,
+/// fault or no fault.
+fn early(event: &Event, struck: Moment) -> Option<Early> {
+    let found = Found::of(event, struck)?;
+    let what = match &event.kind {
+        Kind::Stall { report, .. } => format!("{} was {}", report.worker, report.class),
+        _ => event.message.clone(),
+    };
+    let text = match found.hypothesis {
+        Some(hypothesis) => format!("{what}, {hypothesis} by {}", found.by),
+        None => what,
+    };
+    Some((found.hypothesis.is_some(), text))
 }
 
 impl Throughput {
@@ -219,7 +249,9 @@ impl Stall {
             yields: last.figures.yields,
             seconds: last.figures.seconds,
             reports: same.len() as u32,
-            began_s: detected - first.stuck_ms / 1e3,
+            began_s: recovered.map_or(detected - first.stuck_ms / 1e3, |(at, lasted)| {
+                at.since(struck) - lasted / 1e3
+            }),
             detected_ms: detected * 1e3,
             recovered_ms: recovered.map(|(at, _)| at.since(struck) * 1e3),
             lasted_ms: recovered.map(|(_, lasted)| lasted),
@@ -374,7 +406,10 @@ mod tests {
     #[test]
     fn what_comes_before_the_strike_is_a_false_alarm() {
         let observed = fixture::stalled_but_struck_later();
-        assert_eq!(observed.false_alarms.len(), 3, "{:?}", observed.false_alarms);
+        // Two reports, a rescue and torn pairs; the arbiter named nothing.
+        assert_eq!(observed.false_alarms.len(), 4, "{:?}", observed.false_alarms);
+        assert_eq!(observed.left_early.as_deref(), Some("using tsc now"));
+        assert_eq!(observed.early_reports, ["clock hpet-sim is wrong: it jumped"]);
         assert!(observed.stall.is_none());
     }
 }

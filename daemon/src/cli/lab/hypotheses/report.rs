@@ -48,6 +48,8 @@ pub struct RunReport {
     pub judgement: Judgement,
     /// Per cent of the machine's time that its hypervisor took away during the load.
     pub steal_percent: f64,
+    /// Why it was played again: what made the daemon leave the clock before the fault, each time.
+    pub replayed: Vec<String>,
 }
 
 /// What host a's daemon was given beside its clock and its mode, and the load.

@@ -68,11 +68,17 @@ impl Rig {
         mode: Mode,
         interrupt: &Interrupt,
     ) -> anyhow::Result<RunReport> {
+        let (mut lead, mut replayed) = (LEAD, Vec::new());
         for attempt in 1..=ATTEMPTS {
-            let course = Course::new(self.seconds, LEAD * 2u32.pow(attempt - 1));
+            let course = Course::new(self.seconds, lead);
             match self.attempt(hypothesis, mode, &course, interrupt) {
-                Err(error) if error.is::<TooLate>() && attempt < ATTEMPTS => {}
-                other => return other.with_context(|| format!("{hypothesis}, {mode}")),
+                Err(error) if error.is::<TooLate>() && attempt < ATTEMPTS => lead *= 2,
+                // A busy machine can hold up the lock's holder by itself. Whatever came then, the fault struck a clock not in use.
+                Ok(report) if report.observed.left_early.is_some() && attempt < ATTEMPTS => {
+                    replayed.extend(report.observed.left_early);
+                }
+                Ok(report) => return Ok(RunReport { replayed, ..report }),
+                Err(error) => return Err(error.context(format!("{hypothesis}, {mode}"))),
             }
         }
         bail!("{hypothesis}, {mode}: no attempt was made")
@@ -151,7 +157,7 @@ impl Rig {
         if observed.throughput.before == 0.0 {
             bail!("nothing arrived at host b before the fault, so it did not strike under load");
         }
-        let expected = Expectation::new(hypothesis, mode);
+        let expected = Expectation::new(hypothesis, mode, processors());
         Ok(RunReport {
             mode,
             ordered: super::report::Ordered::new(&order, self.streams),
@@ -160,6 +166,7 @@ impl Rig {
             expected,
             observed,
             steal_percent,
+            replayed: Vec::new(),
         })
     }
 
@@ -170,15 +177,22 @@ impl Rig {
         self.implementation(&options)
     }
 
+    /// At a higher priority than other programs of this machine, where that is allowed: the fault is to stall the workers, and
+    /// nothing else. (`nice` goes on where it is not.)
     fn implementation(&self, options: &[&str]) -> Implementation {
+        let nice = ["-n", "-10", &self.program].map(str::to_owned);
         let own = options.iter().map(|option| (*option).to_owned());
         Implementation {
             name: env!("CARGO_PKG_NAME").to_owned(),
             command: CommandLine {
                 // The lab reads the log, whatever level its caller likes.
                 environment: vec![("LOG_LEVEL".to_owned(), "info".to_owned())],
-                program: self.program.clone(),
-                arguments: self.arguments.iter().cloned().chain(own).collect(),
+                program: "nice".to_owned(),
+                arguments: nice
+                    .into_iter()
+                    .chain(self.arguments.iter().cloned())
+                    .chain(own)
+                    .collect(),
             },
             has_status: HasStatus::Yes,
         }
@@ -234,6 +248,10 @@ impl Load<'_> {
         let [from, to] = self.hosts.both();
         builtin::run(&run, from, to, self.datagram, length, self.check).map(drop)
     }
+}
+
+pub fn processors() -> usize {
+    thread::available_parallelism().map_or(1, Into::into)
 }
 
 /// Of the only peer, in seconds since 1970.

@@ -36,7 +36,7 @@ fn heading(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
 fn summary(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     writeln!(
         f,
-        "{:<5}{:<10}{:<10}{:>9}{:>10}{:>9}{:>8}{:>8}{:>9}  {:<9}{:<8}carried on",
+        "{:<5}{:<10}{:<10}{:>9}{:>10}{:>9}{:>8}{:>8}{:>9}  {:<11}{:<7}carried on",
         "", "mode", "class", "detected", "recovered", "before", "during", "after", "gap", "verdict", "right",
     )?;
     for (hypothesis, run) in report.runs() {
@@ -49,7 +49,7 @@ fn summary(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         });
         writeln!(
             f,
-            "{:<5}{:<10}{:<10}{:>9}{:>10}{:>9.2}{:>8.2}{:>8.2}{:>9}  {:<9}{:<8}{}",
+            "{:<5}{:<10}{:<10}{:>9}{:>10}{:>9.2}{:>8.2}{:>8.2}{:>9}  {:<11}{:<7}{}",
             hypothesis.hypothesis,
             run.mode,
             stall.as_ref().map_or(NOTHING, |stall| stall.class.as_str()),
