@@ -30,15 +30,17 @@ fn the_report_of_2019_in_a_file_and_from_standard_input() {
             .collect::<Vec<_>>()
     };
     assert_eq!(rest(&from_file), rest(&from_stdin));
+    let words: Vec<&str> = from_file.split_whitespace().collect();
+    let text = words.join(" ");
     for words in [
-        "in the contended loop (+0x61 to",
-        "--> │ +0x67  49 8b 08",
+        "in the contended loop (+0x61 to +0x75)",
+        "--> │ +0x67 49 8b 08",
         "value 18a4c89e, lock 1 (held)",
         "interrupts were on",
-        "258,010 ticks after it: 10.75 ms at 24",
+        "258,010 ticks after it: 10.75 ms at 24 MHz",
         "H1 (the worker hogs) or H2 (a hold of 20 s or more that ended) stay",
     ] {
-        assert!(from_file.contains(words), "{words}: {from_file}");
+        assert!(text.contains(words), "{words}: {text}");
     }
     assert!(!from_file.contains('\x1b'), "no colours in a file: {from_file}");
     assert!(
@@ -73,7 +75,9 @@ fn json_has_every_report_with_its_verdict() {
 #[test]
 fn another_frequency_and_none_that_makes_sense() {
     let text = explain(&["--hpet-hz", "14318180", "-"], SEED).success();
-    assert!(text.contains("18.02 ms at 14.31818"), "{text}");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let text = words.join(" ");
+    assert!(text.contains("18.02 ms at 14.31818 MHz"), "{text}");
     assert!(!text.contains("assumed"), "{text}");
     let output = explain(&["--hpet-hz", "24MHz", "-"], SEED);
     assert_eq!(output.status.code(), Some(2), "{output}");

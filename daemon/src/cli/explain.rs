@@ -10,7 +10,10 @@ use clap::Args;
 use super::print_line;
 use crate::explain::{Frequency, MOST_INPUT, Text, explain};
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
+Reads soft lockups, hard lockups and RCU stalls of Linux on x86-64, and the stall reports of hpetun itself as text or
+JSON; one or several, quoted or not, with time stamps or without.
+
 Examples:
   hpetun explain trace.txt                       a report out of dmesg, a mail or a log
   journalctl -k -b -1 | hpetun explain -         the last boot's
@@ -18,11 +21,8 @@ Examples:
   hpetun explain --json hpetun.log | jq '.reports[].judgement.verdict'";
 
 /// Says what a lockup report shows: where RIP is, what the registers hold, which hypotheses stay
-///
-/// Reads soft lockups, hard lockups and RCU stalls of Linux on x86, and the stall reports of hpetun itself as text or JSON; one or
-/// several, quoted or not, with time stamps or without.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = AFTER_HELP)]
 pub struct ExplainArgs {
     /// File with one or more reports; `-` is standard input
     #[arg(value_name = "FILE")]

@@ -41,7 +41,9 @@ pub fn view(section: &Section, context: Context) -> View {
     let user = context.own || section.rip.as_ref().is_some_and(Place::is_user);
     view.interrupts = section.registers.interrupts().filter(|_| !user);
     let Some(place) = &section.rip else {
-        view.limits.push("The report has no RIP.".to_owned());
+        if view.call_trace.is_empty() {
+            view.limits.push("The report has no RIP.".to_owned());
+        }
         return view;
     };
     let reads_hpet = reads_hpet(section, context);
@@ -238,7 +240,17 @@ impl Routine<'_> {
             Position::Released => {
                 "behind the release of the lock: this processor has just read the counter itself".to_owned()
             }
-            Position::Elsewhere => "outside of the contended loop, as far as the bytes show".to_owned(),
+            Position::Elsewhere => match (&self.around, self.span()) {
+                (Some(around), _) if !around.closes => {
+                    "in a wait whose end is beyond the code bytes; it may be the contended loop".to_owned()
+                }
+                (Some(_), Some((first, last))) => format!(
+                    "in a loop ({} to {}) that is not known as the contended one",
+                    Offset(first),
+                    Offset(last)
+                ),
+                _ => "outside of the contended loop, as far as the bytes show".to_owned(),
+            },
             Position::NotThere => match self.span() {
                 Some((first, last)) => format!("in a loop from {} to {}", Offset(first), Offset(last)),
                 None => return format!("RIP is at {what}."),

@@ -217,8 +217,7 @@ impl Parser {
 }
 
 fn headline_into(trace: &mut Trace, line: &str, headline: headline::Headline) {
-    line.clone_into(&mut trace.headline);
-    trace.headline.truncate(trace.headline.floor_char_boundary(300));
+    trace.headline = line.chars().take(300).collect();
     trace.kind = headline.kind;
     trace.cpu = headline.cpu;
     trace.seconds = headline.seconds;

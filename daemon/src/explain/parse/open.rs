@@ -213,5 +213,5 @@ fn old_task(line: &str, section: &mut Section) {
 
 fn short(text: &str) -> String {
     let text = text.trim().trim_end_matches(',');
-    text[..text.floor_char_boundary(200)].to_owned()
+    text.chars().take(200).collect()
 }

@@ -240,8 +240,8 @@ fn line() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => known.clone(),
         2 => (known, any::<prop::sample::Index>()).prop_map(|(line, at)| {
-            let at = line.floor_char_boundary(at.index(line.len() + 1));
-            line[..at].to_owned()
+            let at = at.index(line.len() + 1);
+            line.chars().take(at).collect()
         }),
         1 => "\\PC{0,80}",
         1 => "(Code: )?([0-9a-f]{2} ){0,40}<[0-9a-f]{2}>( [0-9a-f]{2}){0,30}",
