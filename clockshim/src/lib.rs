@@ -39,6 +39,14 @@
 //! [`Survey`] measures all of them on the machine at hand. [`Arbiter`] compares the one in use with others, tells which is wrong, and
 //! goes over to a better one.
 //!
+//! # What a stamp costs
+//!
+//! The fastest of 100 samples (`cargo bench -p clockshim`) on a virtual machine with a Zen 3 at 2.45 GHz: 10.9 ns on the TSC, as much as
+//! quanta's raw read and a multiply, for the rest is done while the processor waits for its counter. On `boottime` 34 ns,
+//! of which the vDSO takes 28; on `coarse` 12.5 ns, of which it takes 5.9, so that no way of calling it comes near
+//! the nanosecond of a load from memory. A word that a thread refreshes would, but it stands still whenever that thread does: in the
+//! very stalls that this crate is there to study. So there is none.
+//!
 //! # Guarantees
 //!
 //! - [`Timekeeper::monotonic`] never goes back, in any thread, across updates, switches and broken counters.

@@ -139,7 +139,7 @@ mod tests {
             let own = now + (u128::from(now) * u128::from(self.ppm) / 1_000_000) as u64;
             let tick = own / TICK;
             let draw = (tick ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-            let late = if draw % 10 == 0 {
+            let late = if draw.is_multiple_of(10) {
                 TICK / 2
             } else {
                 draw % (TICK / 5)
