@@ -99,7 +99,8 @@ impl FaultKind {
         line(
             "preempt",
             "H6",
-            "the holder needs `by` (default 10ms) of processor time at SCHED_IDLE to end its section; `thread` as for hold",
+            "the holder needs `by` (default 10ms) of processor time at SCHED_IDLE to end its section; `thread` as for hold, and with `thread=hpet-reader/0` a \
+             thread of the daemon at SCHED_FIFO keeps it from its processor",
         ),
         line(
             "lock-lost",

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use clockshim::SourceKind;
+use clockshim::hpet::LockReport;
 use tracing::warn;
 
 use super::{Device, DeviceOptions, Shared, StartError};
@@ -40,7 +42,7 @@ impl ClockReaders {
             "threads read the clock beside the workers, as asked for"
         );
         for reader in 0..self.count {
-            // The first is the one that is preempted, and stays where the spinner is.
+            // Just one under the spinner, which is the one to strike: a second would take from it what the kernel leaves it.
             let place = if self.over_one_another && reader == 0 {
                 Place::Under
             } else {
@@ -80,17 +82,29 @@ fn read(device: &Arc<Shared>, place: Place) {
             warn!(%error, "may not preempt the holder of the clock's lock by priority; H6 needs CAP_SYS_NICE");
         }
     }
-    let mut held = None;
     while !device.is_stopping() {
-        let lock = device.keeper.clock_report().lock.filter(|lock| lock.locked);
-        let is_held = lock.is_some_and(|lock| held == Some(lock.acquisitions));
-        held = lock.map(|lock| lock.acquisitions);
-        // The spinner waits for a holder that takes its time: it must not be the one that makes it do so.
-        if place != Place::Over || is_held {
+        if place != Place::Over {
             for _ in 0..BURST {
                 std::hint::black_box(device.keeper.fast());
             }
+        } else if let Some(lock) = lock(device).filter(|lock| thread::is_idle(lock.owner)) {
+            keep_waiting(device, lock.acquisitions);
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// The lock of the simulated clock while somebody holds it, also after readers went over to another clock.
+fn lock(device: &Shared) -> Option<LockReport> {
+    let lock = device.keeper.lock_of(SourceKind::HpetSim);
+    lock.filter(|lock| lock.locked)
+}
+
+/// Keeps the holder, which the fault has put at SCHED_IDLE, from its processor until it lets go of the lock that it took with that
+/// acquisition: without a pause, whether or not readers give up waiting. The kernel's fair server sees to it that it does.
+fn keep_waiting(device: &Shared, acquisition: u64) {
+    let is_held = || lock(device).is_some_and(|lock| lock.acquisitions == acquisition);
+    while is_held() && !device.is_stopping() {
+        std::hint::black_box(device.keeper.fast());
     }
 }

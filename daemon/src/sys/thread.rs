@@ -11,6 +11,13 @@ pub fn id() -> u32 {
     unsafe { libc::gettid() as u32 }
 }
 
+/// Whether a thread of this process runs only when nobody else wants its processor (SCHED_IDLE).
+pub fn is_idle(id: u32) -> bool {
+    // Zero would name the calling thread.
+    // SAFETY: no pointers are passed; an id that names no thread gets an error.
+    id != 0 && unsafe { libc::sched_getscheduler(id as libc::pid_t) } == libc::SCHED_IDLE
+}
+
 /// Moves the calling thread alone into a network namespace. Needs CAP_SYS_ADMIN there.
 pub fn enter_network_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no pointers are passed; the descriptor is open for the call.

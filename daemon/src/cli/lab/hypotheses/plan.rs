@@ -88,7 +88,7 @@ impl Order {
             Hypothesis::H3 => format!("freeze,{window}"),
             Hypothesis::H4 => format!("lock-lost,{window}"),
             Hypothesis::H5 => format!("reenter,{window},thread=hpet-reader"),
-            Hypothesis::H6 => format!("preempt,{window},thread=hpet-reader"),
+            Hypothesis::H6 => format!("preempt,{window},thread=hpet-reader/0"),
             Hypothesis::H7 => format!("torn,{window}"),
             Hypothesis::H8 => format!("wrap,{at}"),
             Hypothesis::H9 => format!("reset,{at}"),
