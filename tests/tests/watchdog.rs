@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hpetun_tests::daemon::{Daemon, Program, interface_name};
@@ -13,6 +14,12 @@ use hpetun_tests::wait::{wait_for, wait_until};
 use hpetun_tests::{Namespace, Pair, hpetun, uapi};
 use rustix::process::Signal;
 use serde_json::Value;
+
+/// One scenario at a time: threads that spin for a lock take the processors from the others, and those are then starved in truth.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A daemon whose clock has the kernel's lock, readers beside it, and a fault.
 fn with_fault(fault: &str) -> Program {
@@ -31,6 +38,7 @@ fn wait_for_log(daemon: &Daemon, what: &str) {
 
 #[test]
 fn a_stall_is_reported_as_the_kernel_would_and_ends() {
+    let _alone = alone();
     let host = Namespace::new();
     let daemon = with_fault(HOLD).start(&host);
     wait_for_log(&daemon, "recovered after");
@@ -69,6 +77,7 @@ fn a_stall_is_reported_as_the_kernel_would_and_ends() {
 
 #[test]
 fn a_report_is_one_event_where_logs_are_json() {
+    let _alone = alone();
     let host = Namespace::new();
     let daemon = with_fault(HOLD).options("--log-format json").start(&host);
     wait_for_log(&daemon, "\"recovered\"");
@@ -104,6 +113,7 @@ fn a_report_is_one_event_where_logs_are_json() {
 /// Waiters that nothing else would ever free.
 #[test]
 fn failover_frees_who_waits_for_a_lost_lock() {
+    let _alone = alone();
     let host = Namespace::new();
     let daemon = with_fault("lock-lost,at=1s")
         .options("--watchdog-action failover")
@@ -120,6 +130,7 @@ fn failover_frees_who_waits_for_a_lost_lock() {
 
 #[test]
 fn bounded_readers_are_rescued_before_anybody_stalls() {
+    let _alone = alone();
     let host = Namespace::new();
     let daemon = hpetun()
         .options("--clock hpet-sim --clock-readers 2 --fault lock-lost,at=1s")
@@ -132,6 +143,7 @@ fn bounded_readers_are_rescued_before_anybody_stalls() {
 /// A process that hangs for good must still end when it is told to.
 #[test]
 fn a_daemon_whose_threads_hang_still_ends() {
+    let _alone = alone();
     let host = Namespace::new();
     let mut daemon = with_fault("lock-lost,at=1s").start(&host);
     wait_for_log(&daemon, "Verdict: H4");
@@ -142,6 +154,7 @@ fn a_daemon_whose_threads_hang_still_ends() {
 
 #[test]
 fn a_paused_process_blames_nobody() {
+    let _alone = alone();
     let pair = Pair::loopback();
     let daemon = &pair.a.daemon;
     for _ in 0..3 {
@@ -158,6 +171,7 @@ fn a_paused_process_blames_nobody() {
 /// One thread alone, as a debugger in its non-stop mode does.
 #[test]
 fn a_worker_that_a_debugger_stopped_is_told_from_one_that_hangs() {
+    let _alone = alone();
     let pair = Pair::loopback();
     let daemon = &pair.a.daemon;
     let workers = daemon.status()["workers"].clone();
@@ -182,6 +196,7 @@ fn a_worker_that_a_debugger_stopped_is_told_from_one_that_hangs() {
 
 #[test]
 fn every_threads_state_is_logged_on_demand() {
+    let _alone = alone();
     for off in ["", "--watchdog-action off"] {
         let host = Namespace::new();
         let daemon = hpetun().options(off).start(&host);
@@ -195,6 +210,7 @@ fn every_threads_state_is_logged_on_demand() {
 
 #[test]
 fn abort_ends_the_process_after_the_report() {
+    let _alone = alone();
     let host = Namespace::new();
     let mut daemon = with_fault(HOLD)
         .options("--watchdog-action abort")
@@ -208,6 +224,7 @@ fn abort_ends_the_process_after_the_report() {
 /// systemd is fed while all is well, and not while a thread is stalled.
 #[test]
 fn systemds_watchdog_is_fed_only_while_all_is_well() {
+    let _alone = alone();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
@@ -240,6 +257,7 @@ fn systemds_watchdog_is_fed_only_while_all_is_well() {
 /// A log that nobody reads holds up neither packets nor control, and says afterwards what is missing.
 #[test]
 fn a_full_pipe_for_a_log_holds_nobody_up() {
+    let _alone = alone();
     let host = Namespace::new();
     let interface = interface_name();
     let (mut reader, writer) = std::io::pipe().expect("a pipe");

@@ -16,9 +16,9 @@ use crate::sys::clock;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Between two looks for the answer.
 const PAUSE: Duration = Duration::from_micros(100);
-/// Bytes of code shown before RIP, and in all: as in the kernel's reports.
+/// Bytes of code shown before RIP, as in the kernel's reports, and in all: twice as many, for a loop unrolled by the compiler.
 const CODE_BEFORE: u64 = 42;
-const CODE_BYTES: usize = 64;
+const CODE_BYTES: usize = 128;
 
 /// A thread at one moment, not yet made readable.
 #[derive(Debug)]

@@ -1,32 +1,60 @@
 //! Feeds systemd's watchdog: only while no thread is stalled, so that systemd starts anew what does not recover.
 
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
-
-use sd_notify::NotifyState;
 
 #[derive(Debug)]
 pub struct Feeder {
-    /// Half of what systemd waits; `None` where it does not.
-    interval: Option<Duration>,
+    /// `None` where systemd does not wait for it.
+    systemd: Option<Systemd>,
     next: Duration,
+}
+
+#[derive(Debug)]
+struct Systemd {
+    /// Does not block: a systemd that does not read must not hold the watchdog up.
+    socket: UnixDatagram,
+    address: SocketAddr,
+    /// Half of what systemd waits.
+    interval: Duration,
 }
 
 impl Feeder {
     /// As the unit's `WatchdogSec=` says.
     pub fn of_this_unit() -> Self {
         Self {
-            interval: sd_notify::watchdog_enabled().map(|limit| limit / 2),
+            systemd: Systemd::of_this_unit(),
             next: Duration::ZERO,
         }
     }
 
     /// By the watchdog's clock.
     pub fn feed(&mut self, now: Duration, all_is_well: bool) {
-        let Some(interval) = self.interval else { return };
+        let Some(systemd) = &self.systemd else { return };
         if all_is_well && now >= self.next {
-            self.next = now + interval;
-            // Without systemd's socket there is nobody to be fed.
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            self.next = now + systemd.interval;
+            // A full queue is no loss: what waits there says the same.
+            let _ = systemd.socket.send_to_addr(b"WATCHDOG=1", &systemd.address);
         }
+    }
+}
+
+impl Systemd {
+    fn of_this_unit() -> Option<Self> {
+        let interval = sd_notify::watchdog_enabled()? / 2;
+        let name = std::env::var_os("NOTIFY_SOCKET")?;
+        let address = match name.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name),
+            None => SocketAddr::from_pathname(&name),
+        };
+        let socket = UnixDatagram::unbound().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        Some(Self {
+            socket,
+            address: address.ok()?,
+            interval,
+        })
     }
 }
