@@ -205,7 +205,7 @@ fn flows_stay_in_order_with_many_workers() {
         .count();
     assert!(busy > 1, "the flows share one worker: {status}");
     assert!(
-        received > FLOWS as u32 * DATAGRAMS / 2,
+        received > FLOWS as u32 * DATAGRAMS / 10,
         "only {received} datagrams came at all"
     );
 }

@@ -349,7 +349,9 @@ fn only_root_may_speak_to_it() {
     let daemon = daemon();
     let mode = run(&format!("stat -c %a:%u {}", daemon.socket().display()));
     assert!(matches!(mode.trim(), "600:0" | "700:0"), "mode {mode}");
-    assert_eq!(run("stat -c %a:%u /var/run/wireguard").trim(), "755:0");
+    // Ours is closed; another implementation may have made it before.
+    let directory = run("stat -c %a:%u /var/run/wireguard");
+    assert!(matches!(directory.trim(), "700:0" | "755:0"), "{directory}");
 }
 
 /// The lines from this peer's key to the next one's.
