@@ -136,10 +136,18 @@ impl Bystander {
             (Some(before), Some(after)) => shares_of(before, after, passed),
             _ => (0.0, 0.0),
         };
+        // One that sleeps in slices is found awake now and then: it could run all the while only if it was so at both looks.
+        let states = || {
+            [self.before, after]
+                .into_iter()
+                .flatten()
+                .map(|usage| usage.state)
+        };
+        let state = states().find(|state| *state != b'R').or(states().next());
         ThreadFacts {
             name: self.thread.name.clone(),
             tid: self.thread.tid(),
-            state: self.before.map(|usage| char::from(usage.state)),
+            state: state.map(char::from),
             syscall: self.syscall.clone(),
             cpu_percent,
             waiting_percent,
