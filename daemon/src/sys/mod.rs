@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod clock;
 pub mod link;
+pub mod mapping;
 pub mod namespace;
 pub mod poll;
 pub mod process;

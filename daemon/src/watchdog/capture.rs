@@ -5,9 +5,8 @@ use std::time::Duration;
 use clockshim::hpet::LockReport;
 
 use super::heartbeat::Pulse;
-use super::report::{Frame, Registers, Sample};
+use super::report::{Registers, Sample};
 use super::roster::{Life, Watched};
-use super::symbols::Symbols;
 use super::unwind::Unwinder;
 use crate::sys::capture::{RawRegisters, Snapshot, read_memory};
 use crate::sys::clock;
@@ -91,7 +90,7 @@ fn code_at(rip: u64) -> (Vec<u8>, usize) {
 
 impl Shot {
     /// Made readable. `since` is when the first sample was taken.
-    pub fn develop(&self, since: Duration, symbols: &Symbols, unwinder: &mut Unwinder) -> Sample {
+    pub fn develop(&self, since: Duration, unwinder: &mut Unwinder) -> Sample {
         let mut sample = Sample {
             after_ms: self.at.saturating_sub(since).as_secs_f64() * 1e3,
             packets: self.pulse.packets,
@@ -103,17 +102,11 @@ impl Shot {
             Ok(answer) => {
                 sample.registers = Some(answer.snapshot.registers.into());
                 sample.code = Some(code_text(&answer.code.0, answer.code.1));
-                sample.call_trace = answer.call_trace(symbols, unwinder);
+                sample.call_trace = unwinder.backtrace(&answer.snapshot);
             }
             Err(why) => sample.unanswered = Some(why.clone()),
         }
         sample
-    }
-}
-
-impl Answer {
-    pub fn call_trace(&self, symbols: &Symbols, unwinder: &mut Unwinder) -> Vec<Frame> {
-        unwinder.backtrace(&self.snapshot, symbols)
     }
 }
 
@@ -218,9 +211,7 @@ mod tests {
         born.recv().unwrap();
         std::thread::sleep(Duration::from_millis(20));
         let shot = shoot(&watched, || None);
-        let symbols = Symbols::read();
-        let mut unwinder = Unwinder::new(&symbols);
-        let sample = shot.develop(shot.at, &symbols, &mut unwinder);
+        let sample = shot.develop(shot.at, &mut Unwinder::read());
         assert!(sample.code.is_some_and(|code| code.contains('<')));
         let names = sample.call_trace.into_iter();
         names.map(|frame| frame.symbol.unwrap_or_default()).collect()

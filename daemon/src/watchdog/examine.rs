@@ -10,7 +10,6 @@ use super::lock_watch::LockWatch;
 use super::post::shares_of;
 use super::report::{Sample, ThreadFacts};
 use super::roster::{Watched, everybody};
-use super::symbols::Symbols;
 use super::task::{Task, Usage};
 use super::unwind::Unwinder;
 use crate::sys::clock;
@@ -68,11 +67,11 @@ pub fn expose(
 }
 
 impl Exposure {
-    pub fn samples(&self, symbols: &Symbols, unwinder: &mut Unwinder) -> Vec<Sample> {
+    pub fn samples(&self, unwinder: &mut Unwinder) -> Vec<Sample> {
         let since = self.shots.first().map_or(Duration::ZERO, |shot| shot.at);
         self.shots
             .iter()
-            .map(|shot| shot.develop(since, symbols, unwinder))
+            .map(|shot| shot.develop(since, unwinder))
             .collect()
     }
 
@@ -80,14 +79,14 @@ impl Exposure {
         self.shots.first()?.answer.as_ref().ok()?.snapshot.cpu
     }
 
-    pub fn holder(&self, symbols: &Symbols, unwinder: &mut Unwinder) -> Option<ThreadFacts> {
+    pub fn holder(&self, unwinder: &mut Unwinder) -> Option<ThreadFacts> {
         let (holder, shot, after, passed) = self.holder.as_ref()?;
-        Some(holder.facts(shot, *after, *passed, symbols, unwinder))
+        Some(holder.facts(shot, *after, *passed, unwinder))
     }
 }
 
 /// Everybody but the one with that thread id.
-pub fn others(but: u32, symbols: &Symbols, unwinder: &mut Unwinder) -> Vec<ThreadFacts> {
+pub fn others(but: u32, unwinder: &mut Unwinder) -> Vec<ThreadFacts> {
     let everybody = everybody().unwrap_or_default().into_iter();
     let others: Vec<_> = everybody
         .filter(|thread| thread.tid() != 0 && thread.tid() != but)
@@ -101,7 +100,7 @@ pub fn others(but: u32, symbols: &Symbols, unwinder: &mut Unwinder) -> Vec<Threa
         .map(|other| {
             let after = other.task.as_ref().and_then(Task::usage);
             let shot = shoot(&other.thread, || None);
-            other.facts(&shot, after, passed, symbols, unwinder)
+            other.facts(&shot, after, passed, unwinder)
         })
         .collect()
 }
@@ -128,10 +127,9 @@ impl Bystander {
         shot: &Shot,
         after: Option<Usage>,
         passed: Duration,
-        symbols: &Symbols,
         unwinder: &mut Unwinder,
     ) -> ThreadFacts {
-        let sample = shot.develop(shot.at, symbols, unwinder);
+        let sample = shot.develop(shot.at, unwinder);
         let (cpu_percent, waiting_percent) = match (&self.before, &after) {
             (Some(before), Some(after)) => shares_of(before, after, passed),
             _ => (0.0, 0.0),

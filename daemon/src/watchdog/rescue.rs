@@ -12,7 +12,6 @@ use super::hypothesis::{Hypothesis, Verdict};
 use super::lock_watch::LockWatch;
 use super::log::{self, Event};
 use super::report::{Class, ClockFacts, Figures, StallReport, ThreadFacts};
-use super::symbols::Symbols;
 use super::unwind::Unwinder;
 use super::verdict;
 use crate::device::Shared;
@@ -59,7 +58,13 @@ impl Rescuer {
     }
 
     /// One look. Goes over to another clock at once where this one holds its readers up.
-    pub fn look(&mut self, device: &Arc<Shared>, passed: Duration, watch: &mut LockWatch) {
+    pub fn look(
+        &mut self,
+        device: &Arc<Shared>,
+        passed: Duration,
+        watch: &mut LockWatch,
+        names: &mut Option<Unwinder>,
+    ) {
         self.after(device);
         let clock = device.keeper.clock_report();
         let Some(now) = clock.lock else {
@@ -85,7 +90,9 @@ impl Rescuer {
         match trouble {
             Trouble::Stuck => {
                 let exposure = examine::expose(None, Some(now), watch, || device.keeper.lock_of(clock.kind));
-                let report = stuck(clock.name, watch, &exposure, &before, now);
+                let unwinder = names.get_or_insert_with(Unwinder::read);
+                let holder = exposure.holder(unwinder);
+                let report = stuck(clock.name, watch, holder, &before, now);
                 let what = "holds its readers up: its lock is not given back";
                 tell(device, clock.name, what, &switched, &report);
             }
@@ -204,12 +211,10 @@ impl Rescuer {
 fn stuck(
     clock: &'static str,
     watch: &LockWatch,
-    exposure: &examine::Exposure,
+    holder: Option<ThreadFacts>,
     before: &LockReport,
     now: LockReport,
 ) -> StallReport {
-    let symbols = Symbols::read();
-    let mut unwinder = Unwinder::new(&symbols);
     let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
     // Whatever became of the lock since: the rescue came since nobody took it.
     let facts = ClockFacts {
@@ -219,7 +224,7 @@ fn stuck(
         ..watch.facts(clock::monotonic(), clock, name_of)
     };
     let packets = now.bail_outs - before.bail_outs;
-    on_the_clock(facts, exposure.holder(&symbols, &mut unwinder), packets)
+    on_the_clock(facts, holder, packets)
 }
 
 /// A report on the clock alone, for the verdict to be reached by.

@@ -1,17 +1,24 @@
 //! Addresses of this process made into names: of its own code, of libraries, of the kernel's vDSO.
 //!
-//! Read from the files when a report is made and forgotten after it: tables of megabytes for something that hopefully
-//! never happens.
+//! Taken from the files when a report is made and forgotten after it: tables of megabytes for something that hopefully
+//! never happens. Files are mapped, and a table is made of one when an address in it is asked for: a report should not wait
+//! for what it does not need.
 
+use std::cell::OnceCell;
 use std::fs;
-use std::ops::Range;
-use std::path::PathBuf;
+use std::ops::{Deref, Range};
+use std::path::Path;
+use std::sync::Arc;
 
 use addr2line::Loader;
+use memmap2::Mmap;
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 
 use super::report::Frame;
 use crate::sys::capture::read_memory;
+use crate::sys::mapping;
+
+const OWN: &str = "/proc/self/exe";
 
 /// The code that is mapped into this process.
 #[derive(Debug)]
@@ -26,11 +33,31 @@ pub struct Module {
     pub range: Range<u64>,
     /// Addresses in memory minus those in the file.
     pub bias: u64,
-    pub bytes: Vec<u8>,
-    /// By address: start, length, mangled name.
-    symbols: Vec<(u64, u64, String)>,
-    lines: Option<Loader>,
+    pub bytes: Bytes,
+    symbols: OnceCell<Vec<Symbol>>,
+    lines: OnceCell<Option<Loader>>,
     is_own: bool,
+}
+
+/// A part of a file, or of memory.
+#[derive(Debug, Clone)]
+pub struct Bytes {
+    whole: Arc<Whole>,
+    range: Range<usize>,
+}
+
+#[derive(Debug)]
+enum Whole {
+    File(Mmap),
+    Memory(Vec<u8>),
+}
+
+/// An entry of a symbol table, to be sorted by address.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Symbol {
+    start: u64,
+    size: u64,
+    mangled: String,
 }
 
 impl std::fmt::Debug for Module {
@@ -71,23 +98,19 @@ impl Symbols {
 impl Module {
     fn load(mapping: Mapping<'_>) -> Option<Self> {
         let range = mapping.range.clone();
-        let own = fs::read_link("/proc/self/exe").ok();
+        let own = fs::read_link(OWN).ok();
         let is_own = own.is_some_and(|own| own.as_os_str() == mapping.path);
-        let (path, bytes) = if mapping.path == "[vdso]" {
+        let whole = if mapping.path == "[vdso]" {
             let mut bytes = vec![0; usize::try_from(range.end - range.start).ok()?];
             let read = read_memory(range.start, &mut bytes);
             bytes.truncate(read);
-            (None, bytes)
+            Whole::Memory(bytes)
         } else {
             // The file may have been replaced since; the link still leads to the one that runs.
-            let path = if is_own {
-                PathBuf::from("/proc/self/exe")
-            } else {
-                PathBuf::from(mapping.path)
-            };
-            let bytes = fs::read(&path).ok()?;
-            (Some(path), bytes)
+            let path = Path::new(if is_own { OWN } else { mapping.path });
+            Whole::File(mapping::of_running_code(path).ok()?)
         };
+        let bytes = Bytes::from(whole);
         let file = object::File::parse(&*bytes).ok()?;
         // A mapping begins on the page that its segment begins on, where the segment before may end.
         let bias = file.segments().filter_map(|segment| {
@@ -98,19 +121,12 @@ impl Module {
                 .then(|| (mapping.range.start - mapping.offset + offset).wrapping_sub(segment.address()))
         });
         let bias = bias.last();
-        let mut symbols: Vec<_> = file
-            .symbols()
-            .chain(file.dynamic_symbols())
-            .filter(|symbol| symbol.is_definition() && symbol.size() > 0)
-            .filter_map(|symbol| Some((symbol.address(), symbol.size(), symbol.name().ok()?.to_owned())))
-            .collect();
-        symbols.sort();
         Some(Self {
             name: mapping.path.rsplit('/').next().unwrap_or_default().to_owned(),
             range,
             bias: bias?,
-            symbols,
-            lines: path.and_then(|path| Loader::new(path).ok()),
+            symbols: OnceCell::new(),
+            lines: OnceCell::new(),
             is_own,
             bytes,
         })
@@ -122,11 +138,11 @@ impl Module {
         let outer = self.symbol_at(in_file);
         let whole = Frame {
             address,
-            symbol: outer.map(|(_, _, name)| demangle(name)),
-            offset: outer.map_or(address - self.range.start, |(start, _, _)| {
-                address.wrapping_sub(self.bias) - start
+            symbol: outer.map(|symbol| demangle(&symbol.mangled)),
+            offset: outer.map_or(address - self.range.start, |symbol| {
+                address.wrapping_sub(self.bias) - symbol.start
             }),
-            size: outer.map_or(0, |(_, size, _)| *size),
+            size: outer.map_or(0, |symbol| symbol.size),
             module,
             ..Frame::default()
         };
@@ -144,11 +160,7 @@ impl Module {
 
     fn inlined(&self, in_file: u64, whole: &Frame) -> Vec<Frame> {
         let mut frames = Vec::new();
-        let Some(mut found) = self
-            .lines
-            .as_ref()
-            .and_then(|lines| lines.find_frames(in_file).ok())
-        else {
+        let Some(mut found) = self.lines().and_then(|lines| lines.find_frames(in_file).ok()) else {
             return frames;
         };
         while let Ok(Some(frame)) = found.next() {
@@ -168,10 +180,81 @@ impl Module {
         frames
     }
 
-    fn symbol_at(&self, in_file: u64) -> Option<&(u64, u64, String)> {
-        let after = self.symbols.partition_point(|(start, _, _)| *start <= in_file);
-        let symbol = self.symbols[..after].last()?;
-        (in_file < symbol.0 + symbol.1).then_some(symbol)
+    /// The line tables of our own code. Those of a library are seldom there.
+    fn lines(&self) -> Option<&Loader> {
+        let read = || self.is_own.then(|| Loader::new(OWN).ok()).flatten();
+        self.lines.get_or_init(read).as_ref()
+    }
+
+    fn symbol_at(&self, in_file: u64) -> Option<&Symbol> {
+        let symbols = self.symbols.get_or_init(|| table(&self.bytes));
+        let after = symbols.partition_point(|symbol| symbol.start <= in_file);
+        let symbol = symbols[..after].last()?;
+        (in_file < symbol.start + symbol.size).then_some(symbol)
+    }
+}
+
+/// The symbols of a file by address.
+fn table(file: &[u8]) -> Vec<Symbol> {
+    let Ok(file) = object::File::parse(file) else {
+        return Vec::new();
+    };
+    let mut symbols: Vec<_> = file
+        .symbols()
+        .chain(file.dynamic_symbols())
+        .filter(|symbol| symbol.is_definition() && symbol.size() > 0)
+        .filter_map(|symbol| {
+            Some(Symbol {
+                start: symbol.address(),
+                size: symbol.size(),
+                mangled: symbol.name().ok()?.to_owned(),
+            })
+        })
+        .collect();
+    symbols.sort();
+    symbols
+}
+
+impl Bytes {
+    /// The part with those bytes of this one, if it has them.
+    pub fn part(&self, range: Range<u64>) -> Option<Self> {
+        let at = |offset| self.range.start.checked_add(usize::try_from(offset).ok()?);
+        let range = at(range.start)?..at(range.end)?;
+        (range.start <= range.end && range.end <= self.range.end).then(|| Self {
+            whole: self.whole.clone(),
+            range,
+        })
+    }
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self::from(Whole::Memory(Vec::new()))
+    }
+}
+
+impl From<Whole> for Bytes {
+    fn from(whole: Whole) -> Self {
+        let range = 0..match &whole {
+            Whole::File(file) => file.len(),
+            Whole::Memory(bytes) => bytes.len(),
+        };
+        Self {
+            whole: Arc::new(whole),
+            range,
+        }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let whole: &[u8] = match &*self.whole {
+            Whole::File(file) => file,
+            Whole::Memory(bytes) => bytes,
+        };
+        &whole[self.range.clone()]
     }
 }
 

@@ -22,7 +22,6 @@ use super::report::{Class, Figures, StallReport};
 use super::rescue::Rescuer;
 use super::roster::{Life, Watched, remember_panics};
 use super::steal::Steal;
-use super::symbols::Symbols;
 use super::text::Headline;
 use super::unwind::Unwinder;
 use super::{classify, task, verdict};
@@ -42,8 +41,8 @@ pub struct Watchdog {
     discipline: Discipline,
     steal: Steal,
     feeder: Feeder,
-    /// Kept while anybody is stalled: reading them takes a tenth of a second or more, keeping them tens of megabytes.
-    names: Option<(Symbols, Unwinder)>,
+    /// Kept while anybody is stalled: making the tables takes a tenth of a second, keeping them megabytes.
+    names: Option<Unwinder>,
     /// When it last looked, at the lock and at the threads.
     last: Duration,
     last_threads: Duration,
@@ -130,7 +129,8 @@ impl Watchdog {
         let suspicion = self.posts.iter().any(|post| post.detector.is_suspect());
         let lock = self.device.keeper.clock_report().lock;
         self.lock.look(now, lock, suspicion);
-        self.rescuer.look(&self.device, passed, &mut self.lock);
+        self.rescuer
+            .look(&self.device, passed, &mut self.lock, &mut self.names);
         let since_threads = now.saturating_sub(self.last_threads);
         if since_threads >= self.thread_period() {
             self.last_threads = now;
@@ -235,11 +235,7 @@ impl Watchdog {
 
     /// What is known of the stall but its place in a row of reports.
     fn compose(&mut self, thread: &Watched, figures: Figures, exposure: &Exposure) -> StallReport {
-        let (symbols, unwinder) = self.names.get_or_insert_with(|| {
-            let symbols = Symbols::read();
-            let unwinder = Unwinder::new(&symbols);
-            (symbols, unwinder)
-        });
+        let unwinder = self.names.get_or_insert_with(Unwinder::read);
         let name = self.device.keeper.clock_report().name;
         let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
         let mut report = StallReport {
@@ -253,13 +249,13 @@ impl Watchdog {
             function: thread.function.to_owned(),
             class: classify::classify(&figures),
             figures,
-            samples: exposure.samples(symbols, unwinder),
+            samples: exposure.samples(unwinder),
             clock: Some(self.lock.facts(clock::monotonic(), name, name_of)),
-            holder: exposure.holder(symbols, unwinder),
+            holder: exposure.holder(unwinder),
             ..StallReport::default()
         };
         if self.options.all_workers {
-            report.others = examine::others(thread.tid(), symbols, unwinder);
+            report.others = examine::others(thread.tid(), unwinder);
         }
         report.verdict = verdict::judge(&report);
         report
@@ -316,10 +312,9 @@ impl Watchdog {
         log::report(&report);
     }
 
-    fn dump(&self) {
-        let symbols = Symbols::read();
-        let mut unwinder = Unwinder::new(&symbols);
-        log::dump(&examine::others(0, &symbols, &mut unwinder));
+    fn dump(&mut self) {
+        let unwinder = self.names.get_or_insert_with(Unwinder::read);
+        log::dump(&examine::others(0, unwinder));
     }
 }
 

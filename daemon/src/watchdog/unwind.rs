@@ -1,21 +1,22 @@
 //! A backtrace out of registers and a copy of the stack, by the unwind tables; by frame pointers where there are none.
 
 use framehop::{
-    CacheNative, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Module, UnwindRegsNative,
+    CacheNative, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, UnwindRegsNative,
     Unwinder as _, UnwinderNative,
 };
 use object::{Object as _, ObjectSection as _};
 
 use super::report::Frame;
-use super::symbols::{self, Symbols};
+use super::symbols::{Bytes, Module, Symbols};
 use crate::sys::capture::Snapshot;
 
 /// Lines of one backtrace at most, inlined functions not counted.
 const MOST_FRAMES: usize = 48;
 
-/// Unwinds the stacks of this process.
+/// Unwinds the stacks of this process, and names what it finds.
 pub struct Unwinder {
-    tables: UnwinderNative<Vec<u8>, MayAllocateDuringUnwind>,
+    symbols: Symbols,
+    tables: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
     cache: CacheNative<MayAllocateDuringUnwind>,
 }
 
@@ -26,24 +27,26 @@ impl std::fmt::Debug for Unwinder {
 }
 
 impl Unwinder {
-    pub fn new(symbols: &Symbols) -> Self {
+    pub fn read() -> Self {
+        let symbols = Symbols::read();
         let mut tables = UnwinderNative::new();
         for module in symbols.modules() {
             tables.add_module(table_of(module));
         }
         Self {
+            symbols,
             tables,
             cache: CacheNative::new(),
         }
     }
 
     /// The frames of a thread, innermost first.
-    pub fn backtrace(&mut self, snapshot: &Snapshot, symbols: &Symbols) -> Vec<Frame> {
+    pub fn backtrace(&mut self, snapshot: &Snapshot) -> Vec<Frame> {
         self.addresses(snapshot)
             .into_iter()
             .flat_map(|address| match address {
-                FrameAddress::InstructionPointer(address) => symbols.frames(address, false),
-                FrameAddress::ReturnAddress(address) => symbols.frames(address.get(), true),
+                FrameAddress::InstructionPointer(address) => self.symbols.frames(address, false),
+                FrameAddress::ReturnAddress(address) => self.symbols.frames(address.get(), true),
             })
             .collect()
     }
@@ -72,13 +75,14 @@ impl Unwinder {
     }
 }
 
-fn table_of(module: &symbols::Module) -> Module<Vec<u8>> {
+fn table_of(module: &Module) -> framehop::Module<Bytes> {
     let mut sections = ExplicitModuleSectionInfo::default();
     if let Ok(file) = object::File::parse(&*module.bytes) {
         let section = |name: &str| {
             let section = file.section_by_name(name)?;
-            let range = section.address()..section.address() + section.size();
-            Some((range, section.data().ok()?.to_vec()))
+            let (offset, size) = section.file_range()?;
+            let data = module.bytes.part(offset..offset.checked_add(size)?)?;
+            Some((section.address()..section.address() + section.size(), data))
         };
         if let Some((range, data)) = section(".eh_frame") {
             (sections.eh_frame_svma, sections.eh_frame) = (Some(range), Some(data));
@@ -91,5 +95,5 @@ fn table_of(module: &symbols::Module) -> Module<Vec<u8>> {
         }
     }
     // Addresses in the file begin at zero, so that the bias is where the file is in memory.
-    Module::new(module.name.clone(), module.range.clone(), module.bias, sections)
+    framehop::Module::new(module.name.clone(), module.range.clone(), module.bias, sections)
 }
