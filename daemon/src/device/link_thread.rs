@@ -1,64 +1,77 @@
 //! The thread `wg-link`: follows the interface through namespaces and tells the device of changes.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tracing::{debug, warn};
 
 use super::Shared;
 use crate::link::{self, LinkState, LinkWatch};
-use std::os::fd::AsFd;
-
 use crate::sys::poll;
 use crate::tun;
+use crate::watchdog::heartbeat::Stage;
+use crate::watchdog::roster::Watched;
 
 #[derive(Debug)]
 pub(super) struct LinkThread {
     device: Arc<Shared>,
+    own: Arc<Watched>,
+    /// The interface is not ours: it keeps its MTU.
+    given: bool,
+    ready: Sender<io::Result<()>>,
     /// MTU for which the size of superpackets was last set.
     fitted: u32,
 }
 
 impl LinkThread {
-    /// Sets the interface up and returns when that is done. One that was `given` to us keeps its MTU.
-    pub(super) fn start(device: Arc<Shared>, given: bool) -> io::Result<JoinHandle<()>> {
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        let mut this = Self { device, fitted: 0 };
-        let thread = std::thread::Builder::new()
-            .name("wg-link".to_owned())
-            .spawn(move || {
-                let watch = match this.prepare(given) {
-                    Ok(watch) => watch,
-                    Err(error) => {
-                        let _ = ready.send(Err(error));
-                        return;
-                    }
-                };
-                let _ = ready.send(Ok(()));
-                this.run(watch);
-            })?;
-        is_ready
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the link thread died")))?;
-        Ok(thread)
+    /// What it receives tells that the interface is set up, or why not.
+    pub(super) fn new(
+        device: Arc<Shared>,
+        own: Arc<Watched>,
+        given: bool,
+    ) -> (Self, Receiver<io::Result<()>>) {
+        let (ready, is_ready) = channel();
+        let this = Self {
+            device,
+            own,
+            given,
+            ready,
+            fitted: 0,
+        };
+        (this, is_ready)
     }
 
-    fn prepare(&mut self, given: bool) -> io::Result<LinkWatch> {
+    /// Sets the interface up, then follows it until the device stops.
+    pub(super) fn run(mut self) {
+        match self.prepare() {
+            Ok(watch) => {
+                // Nobody may care any more, which shows in the device's stopping.
+                let _ = self.ready.send(Ok(()));
+                self.follow(watch);
+            }
+            Err(error) => drop(self.ready.send(Err(error))),
+        }
+    }
+
+    fn prepare(&mut self) -> io::Result<LinkWatch> {
         let mut watch = LinkWatch::open()?;
-        if !given {
+        if !self.given {
             link::set_mtu(self.device.tun.name(), tun::DEFAULT_MTU)?;
         }
         self.look(&mut watch)?;
         Ok(watch)
     }
 
-    fn run(mut self, mut watch: LinkWatch) {
+    fn follow(&mut self, mut watch: LinkWatch) {
         while !self.device.is_stopping() {
+            self.own.heart.waits();
             let fds = [Some(watch.as_fd()), Some(self.device.stop_waker().as_fd())];
             if let Err(error) = poll::readable(fds, -1) {
                 return self.device.worker_failed("wg-link", &error);
             }
+            self.own.heart.at(Stage::Work);
             watch.clear();
             match self.look(&mut watch) {
                 Ok(()) => {}

@@ -29,6 +29,7 @@ use crate::watchdog::roster::Watched;
 use crate::watchdog::{self, Watchdog};
 
 use clock_readers::ClockReaders;
+use link_thread::LinkThread;
 pub use shared::Shared;
 
 /// How long threads may take to end, and between two looks whether they have.
@@ -146,16 +147,20 @@ impl Device {
         watchdog: watchdog::Options,
     ) -> Result<(), StartError> {
         let shared = &self.shared;
-        let link =
-            link_thread::LinkThread::start(shared.clone(), given).map_err(|source| StartError::Setup {
+        let link = Watched::new("wg-link", "hpetun::device::link_thread::run");
+        let (link_thread, is_ready) = LinkThread::new(shared.clone(), link.clone(), given);
+        self.spawn(link.clone(), move || link_thread.run())?;
+        let is_ready = is_ready.recv();
+        is_ready
+            .unwrap_or_else(|_| Err(io::Error::other("the link thread died")))
+            .map_err(|source| StartError::Setup {
                 name: shared.tun.name().to_owned(),
                 source,
             })?;
-        self.threads.lock().push(link);
         let clock = Watched::new("wg-clock", "hpetun::device::clock_thread::run");
         let desk = Watched::new("wg-handshake", "hpetun::handshake::run");
         let (device, keeper, own) = (shared.clone(), shared.keeper.clone(), clock.clone());
-        let others = [&clock, &desk, &shared.control];
+        let others = [&link, &clock, &desk, &shared.control];
         let mut posts = others.map(|thread| (thread.clone(), Work::Unknown)).to_vec();
         posts.extend(
             (0..)

@@ -19,8 +19,15 @@ pub struct LockWatch {
     changed: Duration,
     /// Since the oldest suspicion.
     first: Option<LockReport>,
-    values: Vec<u32>,
-    owners: Vec<u32>,
+    values: Seen,
+    owners: Seen,
+}
+
+/// What was seen, each once. Of a fixed size: nothing may be allocated while a stall is in sight.
+#[derive(Debug, Default)]
+struct Seen {
+    what: [u32; MANY],
+    len: usize,
 }
 
 impl LockWatch {
@@ -39,17 +46,25 @@ impl LockWatch {
         }
         if !suspicion || self.first.is_none() {
             self.first = Some(lock);
-            self.values.clear();
-            self.owners.clear();
+            self.values.len = 0;
+            self.owners.len = 0;
         }
-        note(&mut self.values, lock.value);
+        self.values.note(lock.value);
         if lock.owner != 0 {
-            note(&mut self.owners, lock.owner);
+            self.owners.note(lock.owner);
         }
     }
 
-    /// The account so far. `name_of` names a thread.
-    pub fn facts(&self, now: Duration, clock: &str, name_of: impl Fn(u32) -> Option<String>) -> ClockFacts {
+    /// The account of a stall that is known of `since` then, or of all that was seen. `name_of` names a thread.
+    ///
+    /// The count began with the oldest suspicion of anybody, so it may hold what came before this stall.
+    pub fn facts(
+        &self,
+        now: Duration,
+        since: Duration,
+        clock: &str,
+        name_of: impl Fn(u32) -> Option<String>,
+    ) -> ClockFacts {
         let ms = |since: Duration| now.saturating_sub(since).as_secs_f64() * 1e3;
         let Some(lock) = self.last else {
             return ClockFacts {
@@ -58,22 +73,33 @@ impl LockWatch {
             };
         };
         let first = self.first.unwrap_or(lock);
-        ClockFacts {
+        let mut facts = ClockFacts {
             name: clock.to_owned(),
             lock: Some(lock),
             owner: name_of(lock.owner),
             held_ms: if lock.locked { ms(self.taken) } else { 0.0 },
             value_same_ms: ms(self.changed),
             acquisitions: lock.acquisitions - first.acquisitions.min(lock.acquisitions),
-            owners_seen: self.owners.len() as u32,
-            values_seen: self.values.len() as u32,
+            owners_seen: self.owners.len as u32,
+            values_seen: self.values.len as u32,
+        };
+        if lock.locked && self.taken <= since {
+            facts.acquisitions = 0;
+            facts.owners_seen = u32::from(lock.owner != 0);
         }
+        if self.changed <= since {
+            facts.values_seen = 1;
+        }
+        facts
     }
 }
 
-fn note<T: PartialEq>(seen: &mut Vec<T>, what: T) {
-    if seen.len() < MANY && !seen.contains(&what) {
-        seen.push(what);
+impl Seen {
+    fn note(&mut self, what: u32) {
+        if self.len < MANY && !self.what[..self.len].contains(&what) {
+            self.what[self.len] = what;
+            self.len += 1;
+        }
     }
 }
 
@@ -103,7 +129,7 @@ mod tests {
         for look in 0..10 {
             watch.look(ms(20 * look), Some(lock(look as u32, true, 7, look)), look > 5);
         }
-        let facts = watch.facts(ms(180), "hpet-sim", name);
+        let facts = watch.facts(ms(180), ms(100), "hpet-sim", name);
         assert_eq!(
             (facts.acquisitions, facts.values_seen, facts.owners_seen),
             (4, 5, 1)
@@ -112,10 +138,30 @@ mod tests {
         for look in 10..20 {
             watch.look(ms(20 * look), Some(lock(9, true, 7, 9)), look > 10);
         }
-        let facts = watch.facts(ms(400), "hpet-sim", name);
+        let facts = watch.facts(ms(400), ms(190), "hpet-sim", name);
         assert_eq!((facts.acquisitions, facts.values_seen), (0, 1));
         assert_eq!((facts.held_ms, facts.value_same_ms), (220.0, 220.0));
         assert_eq!(facts.owner.as_deref(), Some("wg-rx/0"));
+    }
+
+    #[test]
+    fn what_came_before_the_stall_is_not_counted_to_it() {
+        let mut watch = LockWatch::default();
+        // Somebody was suspected all the while. At 100 ms the lock is taken for the last time.
+        for look in 0..=10 {
+            let turn = look.min(5);
+            watch.look(
+                ms(20 * look),
+                Some(lock(turn as u32, true, turn as u32, turn)),
+                true,
+            );
+        }
+        let counts = |since| {
+            let facts = watch.facts(ms(200), since, "hpet-sim", |_| None);
+            (facts.acquisitions, facts.owners_seen, facts.values_seen)
+        };
+        assert_eq!(counts(ms(80)), (5, 5, 6));
+        assert_eq!(counts(ms(100)), (0, 1, 1));
     }
 
     #[test]
@@ -123,7 +169,7 @@ mod tests {
         let mut watch = LockWatch::default();
         watch.look(ms(1), Some(lock(1, true, 7, 1)), true);
         watch.look(ms(2), None, true);
-        let facts = watch.facts(ms(3), "tsc", |_| None);
+        let facts = watch.facts(ms(3), ms(1), "tsc", |_| None);
         assert_eq!((facts.lock, facts.name.as_str()), (None, "tsc"));
     }
 }

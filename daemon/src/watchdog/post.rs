@@ -80,6 +80,11 @@ impl Post {
         });
     }
 
+    /// When its present stall, if it is one, was first seen.
+    pub fn suspected_at(&self) -> Option<Duration> {
+        self.baseline.map(|baseline| baseline.at)
+    }
+
     /// Whether the hypervisor had its processor for most of the time since it was suspected.
     pub fn was_stolen(&mut self, now: Duration, steal: &mut Steal) -> bool {
         let Some(baseline) = self.baseline else {

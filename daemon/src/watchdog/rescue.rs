@@ -101,7 +101,7 @@ impl Rescuer {
                     acquisitions: now.acquisitions - before.acquisitions,
                     values_seen: 1,
                     lock: Some(now),
-                    ..watch.facts(clock::monotonic(), clock.name, |_| None)
+                    ..watch.facts(clock::monotonic(), Duration::ZERO, clock.name, |_| None)
                 };
                 self.aftermath = Some(Aftermath {
                     kind: clock.kind,
@@ -221,7 +221,7 @@ fn stuck(
         lock: Some(now),
         owner: name_of(now.owner),
         acquisitions: 0,
-        ..watch.facts(clock::monotonic(), clock, name_of)
+        ..watch.facts(clock::monotonic(), Duration::ZERO, clock, name_of)
     };
     let packets = now.bail_outs - before.bail_outs;
     on_the_clock(facts, holder, packets)

@@ -202,6 +202,7 @@ impl Watchdog {
         };
         let stuck_ms = stuck.as_secs_f64() * 1e3;
         let post = &mut self.posts[index];
+        let since = post.suspected_at().unwrap_or(now);
         let usage = post.task().and_then(task::Task::usage);
         log::headline(Headline {
             cpu: usage.map(|usage| usage.cpu),
@@ -226,7 +227,7 @@ impl Watchdog {
             number,
             suppressed,
             cpu: exposure.cpu().or(usage.map(|usage| usage.cpu)),
-            ..self.compose(&thread, figures, &exposure)
+            ..self.compose(&thread, since, figures, &exposure)
         };
         self.device.record.report(&report);
         log::report(&report);
@@ -234,10 +235,18 @@ impl Watchdog {
     }
 
     /// What is known of the stall but its place in a row of reports.
-    fn compose(&mut self, thread: &Watched, figures: Figures, exposure: &Exposure) -> StallReport {
-        let unwinder = self.names.get_or_insert_with(Unwinder::read);
+    fn compose(
+        &mut self,
+        thread: &Watched,
+        since: Duration,
+        figures: Figures,
+        exposure: &Exposure,
+    ) -> StallReport {
         let name = self.device.keeper.clock_report().name;
         let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
+        // Before names are read, which may take so long that it would count as part of the stall.
+        let clock = self.lock.facts(clock::monotonic(), since, name, name_of);
+        let unwinder = self.names.get_or_insert_with(Unwinder::read);
         let mut report = StallReport {
             worker: thread.name.clone(),
             pid: std::process::id(),
@@ -250,7 +259,7 @@ impl Watchdog {
             class: classify::classify(&figures),
             figures,
             samples: exposure.samples(unwinder),
-            clock: Some(self.lock.facts(clock::monotonic(), name, name_of)),
+            clock: Some(clock),
             holder: exposure.holder(unwinder),
             ..StallReport::default()
         };
@@ -305,7 +314,7 @@ impl Watchdog {
             number: 1,
             class: Class::Exited,
             panic,
-            ..self.compose(&thread, figures, &exposure)
+            ..self.compose(&thread, clock::monotonic(), figures, &exposure)
         };
         log::headline(report.headline());
         self.device.record.report(&report);

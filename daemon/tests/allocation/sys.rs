@@ -1,42 +1,111 @@
-//! An allocator that counts what the data workers ask of it; and a socket option.
+//! An allocator that counts what some threads ask of it; and system calls that no crate offers.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 #[derive(Debug)]
 pub struct Counting;
 
 static ARMED: AtomicBool = AtomicBool::new(false);
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+static PIPE: AtomicI32 = AtomicI32::new(-1);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
+static LATER: AtomicU64 = AtomicU64::new(0);
 
-/// Starts counting anew.
-pub fn arm() {
-    COUNT.store(0, Relaxed);
-    BYTES.store(0, Relaxed);
-    ARMED.store(true, Relaxed);
+/// Beginnings of names of threads.
+pub type Threads = [&'static [u8]; 2];
+
+/// Allocations, reallocations and releases.
+#[derive(Debug)]
+pub struct Counts {
+    pub count: u64,
+    /// Asked for by them.
+    pub bytes: u64,
+    /// Those that came once something was in the pipe.
+    pub later: u64,
 }
 
-/// Stops counting. Gives the workers' allocations, reallocations and releases, and the bytes asked for.
-pub fn disarm() -> (u64, u64) {
+/// Starts counting what those threads do, and apart from that what they do once there is something to read in `pipe`.
+pub fn arm(threads: &'static Threads, pipe: Option<BorrowedFd<'static>>) {
+    for counter in [&COUNT, &BYTES, &LATER] {
+        counter.store(0, Relaxed);
+    }
+    THREADS.store(std::ptr::from_ref(threads) as usize, Relaxed);
+    PIPE.store(pipe.map_or(-1, |pipe| pipe.as_raw_fd()), Relaxed);
+    ARMED.store(true, Release);
+}
+
+pub fn disarm() -> Counts {
     ARMED.store(false, Relaxed);
-    (COUNT.load(Relaxed), BYTES.load(Relaxed))
+    Counts {
+        count: COUNT.load(Relaxed),
+        bytes: BYTES.load(Relaxed),
+        later: LATER.load(Relaxed),
+    }
 }
 
 fn note(bytes: usize) {
-    if ARMED.load(Relaxed) && is_data_worker() {
+    if !ARMED.load(Acquire) || !is_meant() {
+        return;
+    }
+    if has_something(PIPE.load(Relaxed)) {
+        LATER.fetch_add(1, Relaxed);
+    } else {
         COUNT.fetch_add(1, Relaxed);
         BYTES.fetch_add(bytes as u64, Relaxed);
     }
 }
 
 /// By the thread's name as the kernel has it, which is asked for without allocating.
-fn is_data_worker() -> bool {
+fn is_meant() -> bool {
     let mut name = [0u8; 16];
     // SAFETY: the kernel writes at most 16 bytes, terminator included, into a buffer of 16.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    name.starts_with(b"wg-tx/") || name.starts_with(b"wg-rx/")
+    // SAFETY: `arm` stored a reference that lives for ever before it set `ARMED`, which was seen.
+    let threads = unsafe { &*(THREADS.load(Relaxed) as *const Threads) };
+    threads.iter().any(|beginning| name.starts_with(beginning))
+}
+
+fn has_something(pipe: i32) -> bool {
+    let mut length: libc::c_int = 0;
+    // SAFETY: the kernel writes one int, which lives through the call. A descriptor that is none is refused.
+    pipe >= 0 && unsafe { libc::ioctl(pipe, libc::FIONREAD, &raw mut length) } == 0 && length > 0
+}
+
+static HOLD: AtomicBool = AtomicBool::new(false);
+
+/// Keeps a thread of this process in a signal handler until it is let go.
+pub fn hold(thread: i32) {
+    HOLD.store(true, Relaxed);
+    // SAFETY: a sigaction is plain data, for which zero is valid; the handler has the right signature and does nothing
+    // that a handler may not do. The thread's id is passed by value.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = spin as extern "C" fn(libc::c_int) as usize;
+        assert_eq!(
+            libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()),
+            0
+        );
+        assert_eq!(
+            libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGUSR2),
+            0
+        );
+    }
+}
+
+pub fn let_go() {
+    HOLD.store(false, Relaxed);
+}
+
+extern "C" fn spin(_: libc::c_int) {
+    while HOLD.load(Relaxed) {
+        std::hint::spin_loop();
+    }
 }
 
 // SAFETY: everything is left to the system's allocator; what is done beside it allocates nothing.
