@@ -24,7 +24,7 @@ use crate::sys::thread;
 use crate::tun::{Tun, TunError};
 use crate::tuning::Tuning;
 use crate::tx_worker::TxWorker;
-use crate::watchdog::post::Work;
+use crate::watchdog::post::{CONTROL_PATIENCE, Work};
 use crate::watchdog::roster::Watched;
 use crate::watchdog::{self, Watchdog};
 
@@ -123,7 +123,7 @@ impl Device {
         shared.open_sockets(0, 0)?;
         let device = Arc::new(Self {
             shared: Arc::new(shared),
-            beat: options.watchdog.threshold / 2,
+            beat: options.watchdog.threshold * CONTROL_PATIENCE / 2,
             threads: Mutex::default(),
         });
         device.spawn_all(tray, workers, given, options.watchdog)?;
@@ -160,8 +160,9 @@ impl Device {
         let clock = Watched::new("wg-clock", "hpetun::device::clock_thread::run");
         let desk = Watched::new("wg-handshake", "hpetun::handshake::run");
         let (device, keeper, own) = (shared.clone(), shared.keeper.clone(), clock.clone());
-        let others = [&link, &clock, &desk, &shared.control];
+        let others = [&link, &clock, &desk];
         let mut posts = others.map(|thread| (thread.clone(), Work::Unknown)).to_vec();
+        posts.push((shared.control.clone(), Work::Control));
         posts.extend(
             (0..)
                 .zip(&shared.tx_metrics)

@@ -259,7 +259,7 @@ impl Shared {
                 let sockets = self.sockets.try_read().and_then(|sockets| sockets.clone());
                 sockets.is_some_and(|sockets| is_any_readable(sockets.of_worker(worker)))
             }
-            Work::Unknown => false,
+            Work::Unknown | Work::Control => false,
         }
     }
 

@@ -29,7 +29,12 @@ pub enum Work {
     Rx(usize),
     /// Nobody can tell from outside.
     Unknown,
+    /// Requests of people and programs, of which a large one takes its time.
+    Control,
 }
+
+/// So many thresholds the control threads may take over one request. They beat twice in that time.
+pub const CONTROL_PATIENCE: u32 = 5;
 
 /// The thread when it was first suspected.
 #[derive(Debug, Clone, Copy)]
@@ -42,10 +47,15 @@ struct Baseline {
 
 impl Post {
     pub fn new(watched: Arc<Watched>, work: Work, threshold: Duration) -> Self {
+        let thresholds = if work == Work::Control {
+            CONTROL_PATIENCE
+        } else {
+            1
+        };
         Self {
             watched,
             work,
-            detector: Detector::new(threshold),
+            detector: Detector::new(threshold * thresholds),
             task: None,
             baseline: None,
             buried: false,

@@ -1,7 +1,7 @@
 //! The threads of this process that the watchdog knows: who they are, how they fare, and how to ask them.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ pub struct Watched {
     /// Whether it is watched for stalls, rather than known for its backtrace alone.
     pub beats: bool,
     tid: AtomicU32,
+    has_ended: AtomicBool,
     life: Mutex<Life>,
 }
 
@@ -60,6 +61,7 @@ impl Watched {
             heart: Heartbeat::default(),
             beats,
             tid: AtomicU32::new(0),
+            has_ended: AtomicBool::new(false),
             life: Mutex::default(),
         });
         let mut roster = ROSTER.lock();
@@ -92,9 +94,14 @@ impl Watched {
         }
     }
 
-    /// Its thread id, zero before it starts.
+    /// Its thread id; zero before it starts.
     pub fn tid(&self) -> u32 {
         self.tid.load(Ordering::Relaxed)
+    }
+
+    /// Cheap enough for every look.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
     }
 
     /// `None` while it is being born or dies just now: the watchdog waits for nobody.
@@ -111,6 +118,7 @@ impl Drop for Presence {
     fn drop(&mut self) {
         let cause = std::thread::panicking().then(last_panic);
         let life = std::mem::replace(&mut *self.0.life.lock(), Life::Ended(cause));
+        self.0.has_ended.store(true, Ordering::Relaxed);
         SELF.set(None);
         capture::leave();
         // The slot may go now: no handler runs on this thread any more.

@@ -168,10 +168,11 @@ impl Watchdog {
             posts, steal, device, ..
         } = self;
         let post = &mut posts[index];
-        match post.watched.life() {
-            Some(Life::Ended(_)) => return self.bury_one(index),
-            Some(Life::NotBorn) | None => return,
-            Some(Life::Alive(_)) => {}
+        if post.watched.has_ended() {
+            return self.bury_one(index);
+        }
+        if post.watched.tid() == 0 {
+            return;
         }
         let sighting = post.sighting(|work| device.has_work(work));
         match post.detector.look(passed, sighting) {
