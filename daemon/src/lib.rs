@@ -1,6 +1,6 @@
 //! hpetun: a userspace, WireGuard-compatible tunnel daemon for Linux.
 //!
-//! The way of a packet out is [`tx_worker`], the way in [`rx_worker`]; handshakes and timers run in [`handshake`]. What
+//! The way of a packet out is [`tx_worker`], the way in [`rx_worker`], both in one thread [`combined_worker`]; handshakes and timers run in [`handshake`]. What
 //! one peer knows of the protocol is [`tunnel`]; [`noise`] alone knows boringtun.
 
 #![allow(
@@ -9,6 +9,7 @@
 )]
 
 pub mod cli;
+pub mod combined_worker;
 pub mod config;
 pub mod control;
 pub mod cookie;

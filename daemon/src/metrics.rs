@@ -137,10 +137,6 @@ impl WorkerMetrics {
         self.batches.store(self.batches.load(Relaxed) + 1, Relaxed);
     }
 
-    pub fn packets(&self) -> u64 {
-        self.heart().pulse().packets
-    }
-
     /// To be locked once a batch; nobody but a reader of the status contends for it.
     pub fn residence(&self) -> parking_lot::MutexGuard<'_, Residence> {
         self.residence.lock()

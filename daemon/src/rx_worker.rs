@@ -114,9 +114,8 @@ impl RxWorker {
             }
             let mut batches = 0;
             while batches < BATCHES_A_TURN {
-                if self.receive_batch([v4, v6]) > 0 {
+                if self.carry([v4, v6]) {
                     self.busy_poll.found();
-                    self.carry_batch();
                     batches += 1;
                 } else if self.busy_poll.again(|| device.keeper.fast()) {
                     self.metrics.heart().yielded();
@@ -131,6 +130,15 @@ impl RxWorker {
                 }
             }
         }
+    }
+
+    /// One batch, if the sockets have something.
+    pub fn carry(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> bool {
+        let is_some = self.receive_batch(sockets) > 0;
+        if is_some {
+            self.carry_batch();
+        }
+        is_some
     }
 
     /// Takes what the sockets have, without waiting. Gives the number of calls that brought something.

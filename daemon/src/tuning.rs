@@ -17,6 +17,8 @@ const LEAST_TRY: BootDuration = BootDuration::from_nanos(200);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tuning {
+    /// One thread for both ways instead of one for each.
+    pub combined: bool,
     /// How long a worker that has found nothing goes on looking before it waits in the kernel. 0: it waits at once.
     pub busy_poll: BootDuration,
     /// Processors that the data workers are kept on, one each, from the first again when there are more workers: tx 0,
@@ -31,6 +33,7 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
+            combined: false,
             busy_poll: BootDuration::from_micros(0),
             cpus: Vec::new(),
             udp_buffer: 7 << 20,

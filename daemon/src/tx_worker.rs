@@ -91,21 +91,28 @@ impl TxWorker {
             }
             let mut batches = 0;
             while batches < turn && !device.is_stopping() {
-                match self.read_batch(queue) {
-                    Ok(0) if self.busy_poll.again(|| device.keeper.fast()) => self.metrics.heart().yielded(),
-                    Ok(0) => break,
-                    Ok(_) => {
+                match self.carry(queue) {
+                    Ok(true) => {
                         self.busy_poll.found();
-                        self.carry_batch();
                         batches += 1;
                     }
-                    Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
-                        return device.interface_gone();
+                    Ok(false) if self.busy_poll.again(|| device.keeper.fast()) => {
+                        self.metrics.heart().yielded();
                     }
-                    Err(error) => return device.worker_failed(self.metrics.name(), &error),
+                    Ok(false) => break,
+                    Err(error) => return device.queue_failed(self.metrics.name(), &error),
                 }
             }
         }
+    }
+
+    /// One batch, if the interface has something.
+    pub fn carry(&mut self, queue: &Queue) -> io::Result<bool> {
+        let is_some = self.read_batch(queue)? > 0;
+        if is_some {
+            self.carry_batch();
+        }
+        Ok(is_some)
     }
 
     /// Takes what the interface has, without waiting. Gives the number of reads.

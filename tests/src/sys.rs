@@ -29,7 +29,6 @@ pub fn open_tun(interface: &str, flags: i32) -> io::Result<OwnedFd> {
 
 /// Sends `packet` out of an interface of the calling thread's namespace as it is, well-formed or not.
 pub fn inject(interface: &str, ethertype: u16, packet: &[u8]) -> io::Result<()> {
-    let address = packet_address(interface, ethertype.to_be())?;
     // SAFETY: no pointers; the descriptor is owned by nobody else.
     let socket = unsafe {
         let raw = libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
@@ -38,22 +37,7 @@ pub fn inject(interface: &str, ethertype: u16, packet: &[u8]) -> io::Result<()> 
         }
         OwnedFd::from_raw_fd(raw)
     };
-    // SAFETY: packet and address live through the call, and both lengths are theirs.
-    let sent = unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            packet.as_ptr().cast(),
-            packet.len(),
-            0,
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
-    };
-    if sent < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    send_packet(&socket, interface, ethertype, packet)
 }
 
 /// A packet socket on an interface of the calling thread's namespace. Every packet that it gives or takes begins with

@@ -26,6 +26,21 @@ fn several_workers() {
 }
 
 #[test]
+fn combined_workers() {
+    carries(
+        hpetun().options("--combined --workers 2"),
+        hpetun().options("--combined --workers 1 --busy-poll 20us"),
+        ["on", "on"],
+    );
+    // A plain interface has one queue, so that the second pair of sockets has a worker of its own.
+    carries(
+        hpetun().options("--combined --workers 2 --offload off"),
+        hpetun(),
+        ["off", "on"],
+    );
+}
+
+#[test]
 fn tuned_workers() {
     let program = hpetun().options("--cpus 0 --busy-poll 20us --slice 500us --udp-buffer 1M --workers 2");
     let pair = Plan {

@@ -85,7 +85,7 @@ fn everything_that_a_file_may_say() {
          [Peer]   # first\nPublicKey = {PUBLIC_1}\nPresharedKey = {PRIVATE}\nAllowedIPs = 10.0.0.2/32,10.1.2.3/16\n\
          AllowedIPs = fd00::/8\nEndpoint = [2001:db8::1]:51820\nPersistentKeepalive = 25\n\n\
          [Peer]\nPublicKey = {PUBLIC_2}\nEndpoint = vpn.example.org:7\n\
-         [Clock]\nSource = hpet-sim\nMode = Faithful\nFault = freeze, at=3s, for=2s # H3\nFault = torn\n[Watchdog]\nThreshold = 250ms\nAction=Failover\nAllWorkers = yes\n[Workers]\nCount = 2\ncpus = 0-2, 5\nBusyPoll = 30us\nSlice = 500us\nUdpBuffer = 4M\n[Log]\nLevel = debug\nFormat = json\n"
+         [Clock]\nSource = hpet-sim\nMode = Faithful\nFault = freeze, at=3s, for=2s # H3\nFault = torn\n[Watchdog]\nThreshold = 250ms\nAction=Failover\nAllWorkers = yes\n[Workers]\nCount = 2\nCombined = yes\ncpus = 0-2, 5\nBusyPoll = 30us\nSlice = 500us\nUdpBuffer = 4M\n[Log]\nLevel = debug\nFormat = json\n"
     ));
     let nets = |list: &[&str]| {
         list.iter()
@@ -128,6 +128,7 @@ fn everything_that_a_file_may_say() {
         workers: Workers {
             count: std::num::NonZeroUsize::new(2),
             tuning: Tuning {
+                combined: true,
                 busy_poll: clockshim::BootDuration::from_micros(30),
                 cpus: vec![0, 1, 2, 5],
                 udp_buffer: 4 << 20,
@@ -366,6 +367,7 @@ fn errors_of_whole_sections() {
     );
     for (setting, parts) in [
         ("Count = 0", ["Count", "from 1"]),
+        ("Combined = 1", ["Combined", "neither yes nor no"]),
         ("CPUs = 0-", ["CPUs", "0-3,6"]),
         ("BusyPoll = 1s", ["BusyPoll", "20us"]),
         ("Slice = 0us", ["Slice", "500us"]),

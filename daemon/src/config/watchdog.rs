@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::parse::{At, Once, Setting, shown};
+use super::values::yes_or_no;
 use crate::watchdog::options::{Action, KERNEL_THRESHOLD, Options, threshold};
 
 #[derive(Default)]
@@ -35,11 +36,7 @@ impl WatchdogDraft {
             "action" => self
                 .action
                 .set(&setting("Action"), |text| text.parse().map_err(is_wrong)),
-            "allworkers" => self.all_workers.set(&setting("AllWorkers"), |text| match text {
-                "yes" => Ok(true),
-                "no" => Ok(false),
-                _ => Err(format!("is wrong: `{text}` is neither yes nor no")),
-            }),
+            "allworkers" => self.all_workers.set(&setting("AllWorkers"), yes_or_no),
             _ => Err(format!(
                 "[Watchdog] has no key {}; it has Threshold, Preset, Action and AllWorkers",
                 shown(key)

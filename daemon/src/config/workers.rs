@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use clockshim::BootDuration;
 
 use super::parse::{Once, Setting, shown};
+use super::values::yes_or_no;
 use crate::tuning::{self, Tuning};
 
 /// `[Workers]`, where it says something.
@@ -18,6 +19,7 @@ pub struct Workers {
 #[derive(Default)]
 pub(super) struct WorkersDraft {
     count: Once<NonZeroUsize>,
+    combined: Once<bool>,
     busy_poll: Once<BootDuration>,
     cpus: Once<Vec<usize>>,
     udp_buffer: Once<usize>,
@@ -33,6 +35,7 @@ impl WorkersDraft {
                 text.parse()
                     .map_err(|_| format!("is {text:?}; it is a number from 1"))
             }),
+            "combined" => self.combined.set(&setting("Combined"), yes_or_no),
             "busypoll" => self.busy_poll.set(&setting("BusyPoll"), |text| {
                 tuning::busy_poll(text).map_err(is_wrong)
             }),
@@ -46,7 +49,7 @@ impl WorkersDraft {
                 .slice
                 .set(&setting("Slice"), |text| tuning::slice(text).map_err(is_wrong)),
             _ => Err(format!(
-                "[Workers] has no key {}; it has Count, CPUs, BusyPoll, Slice and UdpBuffer",
+                "[Workers] has no key {}; it has Count, Combined, CPUs, BusyPoll, Slice and UdpBuffer",
                 shown(key)
             )),
         }
@@ -57,6 +60,7 @@ impl WorkersDraft {
         Workers {
             count: self.count.take(),
             tuning: Tuning {
+                combined: self.combined.take().unwrap_or(defaults.combined),
                 busy_poll: self.busy_poll.take().unwrap_or(defaults.busy_poll),
                 cpus: self.cpus.take().unwrap_or(defaults.cpus),
                 udp_buffer: self.udp_buffer.take().unwrap_or(defaults.udp_buffer),

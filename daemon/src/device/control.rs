@@ -13,7 +13,7 @@ use crate::key::{PrivateKey, PublicKey};
 use crate::metrics::{Residence, WorkerMetrics};
 use crate::noise::Identity;
 use crate::peer::{Peer, PeerRef};
-use crate::status::{ClockStatus, LatencyStatus, PeerStatus, Quantiles, Status};
+use crate::status::{ClockStatus, LatencyStatus, PeerStatus, Quantiles, Status, WorkerStatus};
 use crate::udp::{BindError, Endpoint};
 
 impl Control for Device {
@@ -241,7 +241,7 @@ impl Shared {
 
     fn status(&self) -> Status {
         let snapshot = self.snapshot();
-        let workers = || self.tx_metrics.iter().chain(&self.rx_metrics);
+        let workers = self.workers();
         Status {
             interface: self.interface(),
             pid: std::process::id(),
@@ -254,10 +254,10 @@ impl Shared {
             offload: self.offload_name().to_owned(),
             clock: ClockStatus {
                 name: self.keeper.source_name().to_owned(),
-                stamps: workers().map(|worker| worker.packets()).sum(),
+                stamps: workers.iter().map(|worker| worker.packets).sum(),
                 verdicts: self.clock_verdicts(),
             },
-            workers: workers().map(|worker| worker.status()).collect(),
+            workers,
             latency_us: LatencyStatus {
                 tx: residence(&self.tx_metrics),
                 rx: residence(&self.rx_metrics),
@@ -267,6 +267,19 @@ impl Shared {
             stalls: self.record.lines(),
             watchdog: self.record.status(),
         }
+    }
+
+    /// One entry a thread: a combined worker's has both its accounts.
+    fn workers(&self) -> Vec<WorkerStatus> {
+        let mut workers: Vec<WorkerStatus> = Vec::new();
+        for account in self.tx_metrics.iter().chain(&self.rx_metrics) {
+            let account = account.status();
+            match workers.iter_mut().find(|worker| worker.name == account.name) {
+                Some(worker) => worker.batches += account.batches,
+                None => workers.push(account),
+            }
+        }
+        workers
     }
 
     fn peer_status(&self, peer: &PeerSnapshot) -> PeerStatus {

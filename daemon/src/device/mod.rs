@@ -18,6 +18,7 @@ use clockshim::{Fault, Host, HpetSim, SimConfig, SourceKind, Timekeeper};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use crate::combined_worker::CombinedWorker;
 use crate::handshake::{self, Handshakes};
 use crate::rx_worker::RxWorker;
 use crate::sys::thread;
@@ -126,7 +127,7 @@ impl Device {
             beat: options.watchdog.threshold * CONTROL_PATIENCE / 2,
             threads: Mutex::default(),
         });
-        device.spawn_all(tray, workers, given, options.watchdog)?;
+        device.spawn_all(tray, given, options.watchdog)?;
         readers.start(&device)?;
         info!(
             interface = device.shared.tun.name(),
@@ -142,7 +143,6 @@ impl Device {
     fn spawn_all(
         &self,
         tray: handshake::Tray,
-        rx_workers: usize,
         given: bool,
         watchdog: watchdog::Options,
     ) -> Result<(), StartError> {
@@ -163,46 +163,41 @@ impl Device {
         let others = [&link, &clock, &desk];
         let mut posts = others.map(|thread| (thread.clone(), Work::Unknown)).to_vec();
         posts.push((shared.control.clone(), Work::Control));
-        posts.extend(
-            (0..)
-                .zip(&shared.tx_metrics)
-                .map(|(i, tx)| (tx.thread.clone(), Work::Tx(i))),
-        );
-        posts.extend(
-            (0..)
-                .zip(&shared.rx_metrics)
-                .map(|(i, rx)| (rx.thread.clone(), Work::Rx(i))),
-        );
+        posts.extend(shared.data_workers());
         self.spawn(clock, move || clock_thread::run(&device, keeper, &own.heart))?;
         let handshakes = Handshakes::new(shared.clone(), tray, desk.clone());
         self.spawn(desk, move || handshakes.run())?;
-        for index in 0..shared.tun.queues() {
-            let worker = TxWorker::new(shared.clone(), index);
-            let settle = self.settling(2 * index);
-            self.spawn(shared.tx_metrics[index].thread.clone(), move || {
-                settle();
-                worker.run();
-            })?;
-        }
-        for index in 0..rx_workers {
-            let worker = RxWorker::new(shared.clone(), index);
-            let settle = self.settling(2 * index + 1);
-            self.spawn(shared.rx_metrics[index].thread.clone(), move || {
-                settle();
-                worker.run();
-            })?;
+        for (thread, work) in shared.data_workers() {
+            let device = shared.clone();
+            match work {
+                Work::Tx(index) => {
+                    self.spawn_worker(thread, 2 * index, move || TxWorker::new(device, index).run())
+                }
+                Work::Rx(index) => {
+                    self.spawn_worker(thread, 2 * index + 1, move || RxWorker::new(device, index).run())
+                }
+                Work::Both(index) => {
+                    self.spawn_worker(thread, index, move || CombinedWorker::new(device, index).run())
+                }
+                Work::Unknown | Work::Control => continue,
+            }?;
         }
         let dog = Watchdog::new(shared.clone(), watchdog, posts);
         let own = Watched::silent("wg-watchdog", "hpetun::watchdog::run");
         self.spawn(own, move || dog.run())
     }
 
-    /// Puts the data worker that calls it where it was asked to run, and gives it its slice.
-    fn settling(&self, place: usize) -> impl FnOnce() + use<> {
+    /// Starts a data worker: the one in that place among those that are to be kept on processors.
+    fn spawn_worker(
+        &self,
+        watched: Arc<Watched>,
+        place: usize,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StartError> {
         let tuning = &self.shared.tuning;
         let cpu = (!tuning.cpus.is_empty()).then(|| tuning.cpus[place % tuning.cpus.len()]);
         let slice = tuning.slice;
-        move || {
+        self.spawn(watched, move || {
             if let Some(cpu) = cpu
                 && let Err(error) = thread::pin_to(cpu)
             {
@@ -213,7 +208,8 @@ impl Device {
             {
                 warn!(%error, "cannot set a worker's time slice");
             }
-        }
+            run();
+        })
     }
 
     fn spawn(&self, watched: Arc<Watched>, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -81,12 +82,27 @@ impl Shared {
         never_yield: bool,
         tuning: Tuning,
     ) -> io::Result<Self> {
-        let metrics = |way: &str, count, function| {
+        let metrics = |way: &str, indices: Range<usize>, function| -> Vec<_> {
             let watched = |index| Watched::new(format!("wg-{way}/{index}"), function);
-            (0..count)
+            indices
                 .map(|index| Arc::new(WorkerMetrics::new(watched(index))))
                 .collect()
         };
+        let tx_metrics = if tuning.combined {
+            metrics("txrx", 0..tx_workers, "hpetun::combined_worker::run")
+        } else {
+            metrics("tx", 0..tx_workers, "hpetun::tx_worker::run")
+        };
+        // A combined worker keeps two accounts. Sockets without a queue, as with a plain interface, have an rx worker.
+        let combined = tx_metrics.iter().filter(|_| tuning.combined);
+        let mut rx_metrics: Vec<_> = combined
+            .map(|tx| Arc::new(WorkerMetrics::new(tx.thread.clone())))
+            .collect();
+        rx_metrics.extend(metrics(
+            "rx",
+            rx_metrics.len()..rx_workers,
+            "hpetun::rx_worker::run",
+        ));
         Ok(Self {
             keeper,
             tun,
@@ -94,8 +110,8 @@ impl Shared {
             indices: Arc::default(),
             routing: RwLock::new(AllowedIps::default()),
             drops: Drops::default(),
-            tx_metrics: metrics("tx", tx_workers, "hpetun::tx_worker::run"),
-            rx_metrics: metrics("rx", rx_workers, "hpetun::rx_worker::run"),
+            tx_metrics,
+            rx_metrics,
             settings: Mutex::default(),
             peers: RwLock::default(),
             identity: RwLock::default(),
@@ -251,9 +267,27 @@ impl Shared {
 
     // The watchdog, which must not wait for anybody.
 
+    /// The threads that carry packets.
+    pub fn data_workers(&self) -> Vec<(Arc<Watched>, Work)> {
+        let combined = self.tuning.combined;
+        let tx = self.tx_metrics.iter().enumerate().map(|(index, tx)| {
+            let work = if combined {
+                Work::Both(index)
+            } else {
+                Work::Tx(index)
+            };
+            (tx.thread.clone(), work)
+        });
+        let rx = self.rx_metrics.iter().enumerate();
+        let rx = rx.skip(if combined { self.tx_metrics.len() } else { 0 });
+        tx.chain(rx.map(|(index, rx)| (rx.thread.clone(), Work::Rx(index))))
+            .collect()
+    }
+
     /// Whether there is something for a worker to do.
     pub fn has_work(&self, work: Work) -> bool {
         match work {
+            Work::Both(worker) => self.has_work(Work::Tx(worker)) || self.has_work(Work::Rx(worker)),
             Work::Tx(worker) => is_any_readable([Some(self.tun.queue(worker).as_fd()), None]),
             Work::Rx(worker) => {
                 let sockets = self.sockets.try_read().and_then(|sockets| sockets.clone());
@@ -300,6 +334,15 @@ impl Shared {
         if !self.is_stopping() {
             info!(interface = self.tun.name(), "interface deleted");
             self.stop();
+        }
+    }
+
+    /// A queue of the interface gave an error to that worker.
+    pub fn queue_failed(&self, worker: &str, cause: &io::Error) {
+        if cause.raw_os_error() == Some(libc::EBADFD) {
+            self.interface_gone();
+        } else {
+            self.worker_failed(worker, cause);
         }
     }
 

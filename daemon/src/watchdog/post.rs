@@ -27,6 +27,8 @@ pub enum Work {
     /// A queue of the interface, a pair of sockets.
     Tx(usize),
     Rx(usize),
+    /// Both.
+    Both(usize),
     /// Nobody can tell from outside.
     Unknown,
     /// Requests of people and programs, of which a large one takes its time.

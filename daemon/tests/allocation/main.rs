@@ -18,6 +18,7 @@ use clockshim::SourceKind;
 use hpetun::control::{AllowedIpChange, Control, InterfaceChange, PeerChange};
 use hpetun::device::{Device, DeviceOptions};
 use hpetun::key::PrivateKey;
+use hpetun::tuning::Tuning;
 use nix::sched::{CloneFlags, setns, unshare};
 
 #[global_allocator]
@@ -28,15 +29,20 @@ static ALLOCATOR: sys::Counting = sys::Counting;
 const LOCK_ALLOCATIONS: u64 = 4;
 
 /// By the beginnings of their names.
-static DATA_WORKERS: [&[u8]; 2] = [b"wg-tx/", b"wg-rx/"];
+static DATA_WORKERS: sys::Threads = [b"wg-tx", b"wg-rx/"];
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn main() {
     unshare(CloneFlags::CLONE_NEWNET).expect("root may have a namespace of its own");
     ip("link set lo up");
-    for (offload, workers) in [(true, 1), (true, 3), (false, 1)] {
-        let pair = Pair::start(offload, workers);
+    for (offload, workers, combined) in [
+        (true, 1, false),
+        (true, 3, false),
+        (false, 1, false),
+        (true, 1, true),
+    ] {
+        let pair = Pair::start(offload, workers, combined);
         // A handshake, and what is made once.
         pair.traffic(1);
         sys::arm(&DATA_WORKERS, None);
@@ -48,9 +54,11 @@ fn main() {
         let once = LOCK_ALLOCATIONS * 4 * workers as u64;
         assert!(
             count <= once,
-            "{count} allocations of {bytes} bytes in all; offload {offload}, {workers} workers, {packets} packets"
+            "{count} allocations of {bytes} bytes in all; offload {offload}, {workers} workers, combined {combined}, {packets} packets"
         );
-        println!("allocation: {count} for {packets} packets (offload {offload}, {workers} workers)");
+        println!(
+            "allocation: {count} for {packets} packets (offload {offload}, {workers} workers, combined {combined})"
+        );
     }
     // Were nothing ever counted, this would have passed as well.
     sys::arm(&DATA_WORKERS, None);
@@ -63,6 +71,22 @@ fn main() {
     let counted = sys::disarm().count;
     assert!(counted >= 2, "the counting allocator does not count");
     stall::the_first_line_is_written_without_an_allocation();
+}
+
+fn options(name: &str) -> DeviceOptions {
+    DeviceOptions {
+        name: name.to_owned(),
+        clock: SourceKind::Boottime,
+        faults: Vec::new(),
+        offload: true,
+        workers: Some(1),
+        clock_mode: None,
+        clock_readers: 0,
+        never_yield: false,
+        watchdog: hpetun::watchdog::Options::default(),
+        tuning: Tuning::default(),
+        tun_fd: None,
+    }
 }
 
 /// One end: its interface is in a namespace of its own.
@@ -79,10 +103,19 @@ struct Pair {
 }
 
 impl Pair {
-    fn start(offload: bool, workers: usize) -> Self {
+    fn start(offload: bool, workers: usize, combined: bool) -> Self {
+        let options = |name: &str| DeviceOptions {
+            offload,
+            workers: Some(workers),
+            tuning: Tuning {
+                combined,
+                ..Tuning::default()
+            },
+            ..options(name)
+        };
         let pair = Self {
-            a: Host::start("alloc-a", offload, workers, "10.9.0.1", "fd09::1"),
-            b: Host::start("alloc-b", offload, workers, "10.9.0.2", "fd09::2"),
+            a: Host::start(options("alloc-a"), "10.9.0.1", "fd09::1"),
+            b: Host::start(options("alloc-b"), "10.9.0.2", "fd09::2"),
         };
         let keys = [PrivateKey::generate(), PrivateKey::generate()];
         for (host, key) in [&pair.a, &pair.b].into_iter().zip(&keys) {
@@ -129,21 +162,9 @@ impl Pair {
 }
 
 impl Host {
-    fn start(name: &str, offload: bool, workers: usize, v4: &'static str, v6: &'static str) -> Self {
-        let device = Device::start(DeviceOptions {
-            name: name.to_owned(),
-            clock: SourceKind::Boottime,
-            faults: Vec::new(),
-            offload,
-            workers: Some(workers),
-            clock_mode: None,
-            clock_readers: 0,
-            never_yield: false,
-            watchdog: hpetun::watchdog::Options::default(),
-            tuning: hpetun::tuning::Tuning::default(),
-            tun_fd: None,
-        })
-        .expect("root may make interfaces");
+    fn start(options: DeviceOptions, v4: &'static str, v6: &'static str) -> Self {
+        let name = options.name.clone();
+        let device = Device::start(options).expect("root may make interfaces");
         let inner = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("root may have a namespace");
             File::open("/proc/thread-self/ns/net").expect("a namespace")

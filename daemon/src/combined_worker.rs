@@ -1,0 +1,100 @@
+//! Both ways in one thread, named `wg-txrx/N`, for where processors are few: an answer that the kernel makes to a packet just
+//! written, such as an acknowledgement, is carried without waking another thread. What is done with a packet is in
+//! `tx_worker.rs` and `rx_worker.rs`.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use crate::device::Shared;
+use crate::rx_worker::RxWorker;
+use crate::sys::poll;
+use crate::tun::Queue;
+use crate::tuning::BusyPoll;
+use crate::tx_worker::TxWorker;
+
+/// Batches in a row one way while the other may have something as well.
+const BATCHES_ONE_WAY: usize = 4;
+/// So often each way, after which it goes back to its wait, as `tx_worker.rs` does.
+const ROUNDS_A_TURN: usize = 4;
+
+#[derive(Debug)]
+pub struct CombinedWorker {
+    device: Arc<Shared>,
+    index: usize,
+    tx: TxWorker,
+    rx: RxWorker,
+    busy_poll: BusyPoll,
+}
+
+impl CombinedWorker {
+    pub fn new(device: Arc<Shared>, index: usize) -> Self {
+        Self {
+            tx: TxWorker::new(device.clone(), index),
+            rx: RxWorker::new(device.clone(), index),
+            busy_poll: BusyPoll::new(device.tuning.busy_poll),
+            device,
+            index,
+        }
+    }
+
+    /// Until the device stops or the interface is gone.
+    pub fn run(mut self) {
+        let device = self.device.clone();
+        let queue = device.tun.queue(self.index);
+        // Both ways share the thread, and with it the heartbeat.
+        let metrics = &device.tx_metrics[self.index];
+        while !device.is_stopping() {
+            // The port may have been changed: take the sockets anew each time.
+            let sockets = device.sockets();
+            let [v4, v6] = sockets.of_worker(self.index);
+            metrics.heart().waits();
+            let waker = device.rx_waker(self.index);
+            let (mut tx, mut rx) =
+                match poll::readable([Some(queue.as_fd()), v4, v6, Some(waker.as_fd())], -1) {
+                    Ok([tun, ..]) if tun.failed && !tun.readable => return device.interface_gone(),
+                    Ok([tun, v4, v6, woken]) => {
+                        if woken.readable {
+                            waker.clear();
+                        }
+                        (tun.readable, v4.readable || v6.readable)
+                    }
+                    Err(error) => return device.worker_failed(metrics.name(), &error),
+                };
+            for _ in 0..ROUNDS_A_TURN {
+                let received = rx && self.receive([v4, v6]);
+                let sent = match (tx || received).then(|| self.transmit(queue)) {
+                    Some(Ok(sent)) => sent,
+                    Some(Err(error)) => return device.queue_failed(metrics.name(), &error),
+                    None => false,
+                };
+                if received || sent {
+                    self.busy_poll.found();
+                } else if self.busy_poll.again(|| device.keeper.fast()) {
+                    metrics.heart().yielded();
+                } else {
+                    break;
+                }
+                if device.is_stopping() || !Arc::ptr_eq(&sockets, &device.sockets()) {
+                    break;
+                }
+                (tx, rx) = (true, true);
+            }
+        }
+    }
+
+    /// Whether the interface had something.
+    fn transmit(&mut self, queue: &Queue) -> std::io::Result<bool> {
+        for batch in 0..BATCHES_ONE_WAY {
+            if !self.tx.carry(queue)? {
+                return Ok(batch > 0);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the sockets had something.
+    fn receive(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> bool {
+        let batches = (0..BATCHES_ONE_WAY).take_while(|_| self.rx.carry(sockets));
+        batches.count() > 0
+    }
+}
