@@ -1,10 +1,9 @@
 //! A peer: its tunnel under a lock, and what may be read without it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clockshim::BootInstant;
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::index_table::IndexTable;
 use crate::key::PublicKey;
@@ -18,6 +17,8 @@ pub struct Peer {
     pub public_key: PublicKey,
     /// Peers are shown in the order in which they were added.
     pub order: u64,
+    /// The standard library's lock, since who finds it held sleeps. parking_lot's yields first, for each of which Linux
+    /// (EEVDF) sends a thread to the end of the queue: on a full machine a worker lost tenths of a second that way.
     tunnel: Mutex<Tunnel>,
     /// Nanoseconds since boot of its next timer, so that a tick over thousands of peers locks only those that are due.
     deadline: AtomicU64,
@@ -40,7 +41,7 @@ impl Peer {
     pub fn tunnel(&self) -> TunnelGuard<'_> {
         TunnelGuard {
             peer: self,
-            tunnel: self.tunnel.lock(),
+            tunnel: self.tunnel.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
