@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow, bail};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 
-use super::args::CommandLine;
+use super::command_line::CommandLine;
 use super::hosts::Host;
 use super::interrupt::{Interrupt, moment};
 use super::transcript::Transcript;

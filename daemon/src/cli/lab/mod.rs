@@ -8,6 +8,7 @@
 
 mod args;
 mod builtin;
+mod command_line;
 mod compare;
 mod daemon;
 mod faults;
@@ -38,7 +39,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 pub use args::LabArgs;
-use args::{CommandLine, program};
+use args::program;
+use command_line::CommandLine;
 use compare::compare;
 use daemon::{HasStatus, Implementation};
 use interrupt::Interrupt;
