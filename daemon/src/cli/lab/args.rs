@@ -50,9 +50,9 @@ pub struct LabArgs {
     /// Tx and rx workers of each daemon, of each as many
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: Option<u32>,
-    /// Rate at which the UDP run sends, in Mbit/s
-    #[arg(long, value_name = "MBIT", default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub udp_rate: u32,
+    /// Rate at which a UDP run sends, in Mbit/s; a run for each [can be repeated]
+    #[arg(long, value_name = "MBIT", default_values_t = [1200], value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub udp_rate: Vec<u32>,
     /// What makes the load; iperf3 where it is installed if not given
     #[arg(long, value_enum)]
     pub load: Option<LoadTool>,
@@ -252,5 +252,12 @@ mod tests {
         assert_eq!(parse("lab --compare x=y --rounds 2").rounds(), 2);
         assert!(parse("lab --json -").json_to_stdout());
         assert!(!parse("lab --json ./-").json_to_stdout());
+    }
+
+    #[test]
+    fn rates_add_up() {
+        assert_eq!(parse("lab").udp_rate, [1200]);
+        assert_eq!(parse("lab --udp-rate 300 --udp-rate 2000").udp_rate, [300, 2000]);
+        assert!(try_parse("lab --udp-rate 0").is_err());
     }
 }

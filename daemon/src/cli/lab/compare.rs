@@ -66,12 +66,15 @@ pub fn single_stream(round: &Round) -> SingleStream {
 
 /// The larger of the two daemons' peaks, and the largest of all rounds.
 pub fn peak_rss_mib(rounds: &[Round]) -> f64 {
-    let peak = rounds
+    rounds
         .iter()
-        .flat_map(|round| round.peak_memory)
-        .max()
-        .unwrap_or(0);
-    peak as f64 / f64::from(1 << 20)
+        .map(|round| mib(round.peak_memory))
+        .fold(0.0, f64::max)
+}
+
+/// The larger of two daemons'.
+pub fn mib([a, b]: [u64; 2]) -> f64 {
+    a.max(b) as f64 / f64::from(1 << 20)
 }
 
 /// NaN of nothing.

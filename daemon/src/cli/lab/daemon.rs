@@ -171,6 +171,14 @@ impl<'a> Daemon<'a> {
             .sum()
     }
 
+    /// What it has resident in memory now, in bytes.
+    pub fn resident_memory(&self) -> u64 {
+        self.processes
+            .iter()
+            .filter_map(|pid| measure::resident_memory(*pid))
+            .sum()
+    }
+
     /// Peak of its resident memory, in bytes.
     pub fn peak_memory(&self) -> u64 {
         self.processes

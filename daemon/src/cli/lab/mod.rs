@@ -89,7 +89,7 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
 fn measure(args: &LabArgs, interrupt: &Interrupt) -> anyhow::Result<Report> {
     let plan = plan(args)?;
     let pairs = pairs(args)?;
-    let round_takes = Progress::SETUP + Progress::PING + plan.length * plan.runs.len() as u32;
+    let round_takes = Progress::SETUP + Progress::PING + plan.length * (plan.runs.len() as u32 + 1);
     let progress = Progress::new(round_takes * plan.rounds * pairs.len() as u32);
     let mut results: Vec<Vec<Round>> = pairs.iter().map(|_| Vec::new()).collect();
     for number in 1..=plan.rounds {
@@ -121,7 +121,7 @@ fn plan(args: &LabArgs) -> anyhow::Result<Plan> {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
     Ok(Plan {
-        runs: load::plan(args.streams, args.udp_rate),
+        runs: load::plan(args.streams, &args.udp_rate),
         tool: Tool::choose(args.load)?,
         mtu: args.mtu,
         length: Duration::from_secs(args.seconds().into()),
@@ -202,7 +202,8 @@ fn settings(args: &LabArgs, steal_percent: f64) -> Settings {
         rounds: args.rounds(),
         mtu: args.mtu,
         offload: args.offload.as_str(),
-        udp_rate: args.udp_rate,
+        udp_rate: args.udp_rate[0],
+        udp_rates: args.udp_rate.clone(),
         steal_percent,
     }
 }
