@@ -72,6 +72,9 @@ pub struct LabArgs {
     /// Writes the figures as JSON; '-' is standard output, which then carries nothing else
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes one page of Markdown with every figure of ours and of what it is compared with; '-' as for --json
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
     /// With a hypothesis: writes everything as one page, with the throughput over time
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -139,8 +142,21 @@ impl LabArgs {
     }
 
     pub fn json_to_stdout(&self) -> bool {
-        self.json.as_deref() == Some(Path::new("-"))
+        self.json.as_deref().is_some_and(is_stdout)
     }
+
+    /// # Errors
+    /// Two pages for one standard output.
+    pub fn output(&self) -> anyhow::Result<()> {
+        match self.json_to_stdout() && self.markdown.as_deref().is_some_and(is_stdout) {
+            true => bail!("--json and --markdown cannot both go to standard output: give one of them a file"),
+            false => Ok(()),
+        }
+    }
+}
+
+pub fn is_stdout(file: &Path) -> bool {
+    file == Path::new("-")
 }
 
 /// This program's own file, to be started as a daemon.
@@ -235,6 +251,7 @@ mod tests {
             ("lab --fault h1 --compare x=y", "--compare"),
             ("lab --faults all --daemon x", "--daemon"),
             ("lab --fault h1 --load builtin", "--load"),
+            ("lab --fault h1 --markdown x.md", "--markdown"),
             ("lab --fault h1 --clock tsc", "--clock hpet-sim"),
             ("lab --fault h1 --seconds 3", "at least 4 s"),
             ("lab --html x.html", "--html is for hypotheses"),
@@ -252,6 +269,15 @@ mod tests {
         assert_eq!(parse("lab --compare x=y --rounds 2").rounds(), 2);
         assert!(parse("lab --json -").json_to_stdout());
         assert!(!parse("lab --json ./-").json_to_stdout());
+    }
+
+    #[test]
+    fn standard_output_takes_one_page() {
+        for line in ["lab --json - --markdown x", "lab --json x --markdown -", "lab"] {
+            parse(line).output().unwrap();
+        }
+        let error = parse("lab --json - --markdown -").output().unwrap_err();
+        assert!(error.to_string().contains("cannot both"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod command_line;
 mod compare;
 mod daemon;
 mod faults;
+mod figures;
 #[cfg(test)]
 mod fixture;
 mod hosts;
@@ -19,6 +20,7 @@ mod hypotheses;
 mod interrupt;
 mod iperf;
 mod load;
+mod markdown;
 mod measure;
 mod network;
 mod ping;
@@ -45,6 +47,7 @@ use compare::compare;
 use daemon::{HasStatus, Implementation};
 use interrupt::Interrupt;
 use load::Tool;
+use markdown::Page;
 use privilege::Privilege;
 use progress::Progress;
 use report::{Report, Settings};
@@ -67,6 +70,7 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
         return print_line(&faults::list()).map(|()| ExitCode::SUCCESS);
     }
     args.clock()?;
+    args.output()?;
     let hypotheses = args.hypotheses()?;
     let interrupt = Interrupt::watch().context("cannot watch for signals")?;
     if let Privilege::Delegated(code) = privilege::obtain(args.in_user_namespace, &interrupt)? {
@@ -208,21 +212,28 @@ fn settings(args: &LabArgs, steal_percent: f64) -> Settings {
     }
 }
 
+/// Files are written first: a reader of standard output that goes away takes nothing else with it.
 fn deliver(report: &Report, args: &LabArgs) -> anyhow::Result<()> {
-    let mut out = stdout().lock();
-    let written = if args.json_to_stdout() {
-        writeln!(out, "{}", serde_json::to_string_pretty(report)?)
-    } else {
-        write!(out, "{}", Table(report))
-    };
-    written.context("cannot write to standard output")?;
-    match &args.json {
-        Some(file) if !args.json_to_stdout() => write_json(report, file),
-        _ => Ok(()),
+    let mut to_stdout = None;
+    if let Some(file) = &args.json {
+        let text = serde_json::to_string_pretty(report)? + "\n";
+        to_stdout = to_stdout.or(write_to(file, text)?);
     }
+    if let Some(file) = &args.markdown {
+        to_stdout = to_stdout.or(write_to(file, Page(report).to_string())?);
+    }
+    let text = to_stdout.unwrap_or_else(|| Table(report).to_string());
+    stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")
 }
 
-fn write_json(report: &Report, file: &Path) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(report)? + "\n";
-    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+/// Gives the text back if it is for standard output.
+fn write_to(file: &Path, text: String) -> anyhow::Result<Option<String>> {
+    if args::is_stdout(file) {
+        return Ok(Some(text));
+    }
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(None)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::compare::{Compared, median, median_of_some, mib, peak_rss_mib, single_stream};
+use super::figures::{Figure, medians};
 use super::load::Protocol;
 use super::ping::Times;
 use super::round::{Round, RunFigures, UnderLoad};
@@ -26,6 +27,8 @@ pub struct Report {
     pub stalls: Option<Vec<String>>,
     /// What the daemons' arbiters found wrong in any round, as they logged it.
     pub clock_verdicts: Vec<String>,
+    /// Every figure of ours, to hold against `compare[].figures`, which are in the same order.
+    pub figures: Vec<Figure>,
     pub compare: Vec<Compared>,
 }
 
@@ -139,6 +142,7 @@ impl Report {
                 .iter()
                 .flat_map(|round| round.clock_verdicts.clone())
                 .collect(),
+            figures: medians(rounds),
             compare,
         }
     }
@@ -304,6 +308,13 @@ mod tests {
             "/compare/0/cpu_s_per_gib",
             "/compare/0/ratio_gbit",
             "/compare/0/ratio_cpu",
+            "/figures/0/load",
+            "/figures/0/metric",
+            "/figures/0/unit",
+            "/figures/0/value",
+            "/compare/0/figures/0/load",
+            "/compare/0/figures/0/value",
+            "/compare/0/figures/0/ratio",
         ] {
             assert!(
                 report.pointer(path).is_some_and(|value| !value.is_null()),

@@ -198,7 +198,7 @@ fn comparison(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
             optional(*cpu_s_per_gib)
         )?;
     }
-    Ok(())
+    writeln!(f, "\n  Every figure of each: --markdown FILE, --json FILE.")
 }
 
 fn clock_verdicts(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
@@ -214,7 +214,7 @@ fn optional(value: Option<f64>) -> String {
 }
 
 /// 1234567 as 1,234,567.
-fn thousands(number: u64) -> String {
+pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
