@@ -59,9 +59,22 @@ fn offload_off_and_another_clock() {
 
 #[test]
 fn against_another_implementation() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let page = directory.path().join("page.md");
     let report = lab(
         &mut Command::new(binary()),
-        &["--compare", "go=wireguard-go -f", "--rounds", "1"],
+        &[
+            "--compare",
+            "go=wireguard-go -f",
+            "--rounds",
+            "1",
+            "--udp-rate",
+            "100",
+            "--udp-rate",
+            "300",
+            "--markdown",
+            page.to_str().expect("a path of ours"),
+        ],
     );
     let compared = report["compare"].as_array().expect("a list");
     let go = compared.iter().find(|entry| entry["name"] == "go");
@@ -69,7 +82,40 @@ fn against_another_implementation() {
     for figure in ["gbit_s", "cpu_s_per_gib", "ratio_gbit", "ratio_cpu"] {
         assert!(go[figure].as_f64() > Some(0.0), "{figure} in {go}");
     }
+    has_every_row(&std::fs::read_to_string(page).expect("the page"));
     loads(&lab(&mut Command::new(binary()), &["--peer", "wireguard-go -f"]));
+}
+
+/// Of a comparison with one other implementation, with UDP at 100 and 300 Mbit/s.
+#[track_caller]
+fn has_every_row(page: &str) {
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows[0], ["load", "metric", "hpetun", "go", "ours/its"], "{page}");
+    let loads = [
+        ("tcp a>b", ["delivered", "CPU"].as_slice()),
+        ("tcp b>a", &["delivered", "CPU"]),
+        ("tcp a>b x4", &["delivered", "CPU"]),
+        ("udp a>b, 100 Mbit/s", &["delivered", "lost"]),
+        ("udp a>b, 300 Mbit/s", &["delivered", "lost"]),
+        ("udp flood a>b", &["received"]),
+        ("ping idle", &["average", "p50", "p99"]),
+        ("ping during tcp a>b", &["average", "p99"]),
+        ("memory", &["RSS before load", "RSS at its peak"]),
+    ];
+    for (load, metrics) in loads {
+        for metric in metrics {
+            let row = rows
+                .iter()
+                .find(|row| row[0].starts_with(load) && row[1].starts_with(metric));
+            let row = row.unwrap_or_else(|| panic!("no {load}, {metric} in\n{page}"));
+            assert_eq!(row.len(), 5, "{row:?}");
+            assert!(row[2..4].iter().all(|figure| *figure != "-"), "{row:?}");
+        }
+    }
 }
 
 #[test]
@@ -147,6 +193,11 @@ fn loads(report: &Value) {
         })
     };
     assert!(has("tcp", 1) && has("tcp", 4) && has("udp", 1), "{report}");
+    let flood = runs.iter().find(|run| run["name"] == "udp flood a>b");
+    assert!(
+        flood.is_some_and(|run| run["packets_s"].as_f64() > Some(0.0)),
+        "{report}"
+    );
     for run in runs {
         for field in ["name", "from", "to"] {
             assert!(run[field].is_string(), "{field} in {run}");
@@ -161,7 +212,11 @@ fn loads(report: &Value) {
     for pointer in [
         "/daemons/cpu_s_per_gib",
         "/daemons/peak_rss_mib",
+        "/daemons/idle_rss_mib",
         "/ping_us/avg",
+        "/ping_us/p99",
+        "/ping_under_load_us/avg",
+        "/ping_under_load_us/p99",
         "/clock/stamps",
     ] {
         positive(pointer);

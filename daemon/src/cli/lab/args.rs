@@ -1,13 +1,12 @@
 //! The command line of `hpetun lab`.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use clockshim::SourceKind;
 
+use super::command_line::{Candidate, CommandLine};
 use super::hypotheses::{self, FaultSet, Mode, Wanted};
 use crate::watchdog::hypothesis::Hypothesis;
 
@@ -51,9 +50,9 @@ pub struct LabArgs {
     /// Tx and rx workers of each daemon, of each as many
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: Option<u32>,
-    /// Rate at which the UDP run sends, in Mbit/s
-    #[arg(long, value_name = "MBIT", default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub udp_rate: u32,
+    /// Rate at which a UDP run sends, in Mbit/s; a run for each [can be repeated]
+    #[arg(long, value_name = "MBIT", default_values_t = [1200], value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub udp_rate: Vec<u32>,
     /// What makes the load; iperf3 where it is installed if not given
     #[arg(long, value_enum)]
     pub load: Option<LoadTool>,
@@ -73,6 +72,9 @@ pub struct LabArgs {
     /// Writes the figures as JSON; '-' is standard output, which then carries nothing else
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes one page of Markdown with every figure of ours and of what it is compared with; '-' as for --json
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
     /// With a hypothesis: writes everything as one page, with the throughput over time
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -140,8 +142,21 @@ impl LabArgs {
     }
 
     pub fn json_to_stdout(&self) -> bool {
-        self.json.as_deref() == Some(Path::new("-"))
+        self.json.as_deref().is_some_and(is_stdout)
     }
+
+    /// # Errors
+    /// Two pages for one standard output.
+    pub fn output(&self) -> anyhow::Result<()> {
+        match self.json_to_stdout() && self.markdown.as_deref().is_some_and(is_stdout) {
+            true => bail!("--json and --markdown cannot both go to standard output: give one of them a file"),
+            false => Ok(()),
+        }
+    }
+}
+
+pub fn is_stdout(file: &Path) -> bool {
+    file == Path::new("-")
 }
 
 /// This program's own file, to be started as a daemon.
@@ -172,124 +187,9 @@ pub enum LoadTool {
     Builtin,
 }
 
-/// A program with its arguments and environment, written as for a shell: words, quotes, `VAR=VALUE` before
-/// the program. No shell runs it, so that the daemon is the process that was started and no child of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandLine {
-    pub environment: Vec<(String, String)>,
-    pub program: String,
-    pub arguments: Vec<String>,
-}
-
-impl CommandLine {
-    /// The program's file name, for tables and messages.
-    pub fn name(&self) -> &str {
-        Path::new(&self.program)
-            .file_name()
-            .and_then(OsStr::to_str)
-            .unwrap_or(&self.program)
-    }
-}
-
-impl FromStr for CommandLine {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut words = split_words(text)?.into_iter().peekable();
-        let mut environment = Vec::new();
-        while let Some((name, value)) = words.peek().and_then(|word| word.split_once('=')) {
-            if name.is_empty() || name.contains('/') {
-                break;
-            }
-            environment.push((name.to_owned(), value.to_owned()));
-            words.next();
-        }
-        let program = words
-            .next()
-            .ok_or("a command is needed, e.g. 'wireguard-go -f'")?;
-        Ok(Self {
-            environment,
-            program,
-            arguments: words.collect(),
-        })
-    }
-}
-
-fn split_words(text: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    for character in text.chars() {
-        match (quote, character) {
-            (Some(open), _) if character == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(character);
-                word.get_or_insert_default();
-            }
-            (None, _) if character.is_whitespace() => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(character),
-        }
-    }
-    if let Some(open) = quote {
-        return Err(format!("the quote {open} is never closed"));
-    }
-    words.extend(word);
-    Ok(words)
-}
-
-/// An implementation to compare with: `NAME=COMMAND`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    pub name: String,
-    pub command: CommandLine,
-}
-
-impl FromStr for Candidate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, command) = text
-            .split_once('=')
-            .filter(|(name, _)| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '/'))
-            .ok_or("write NAME=COMMAND, e.g. 'wireguard-go=wireguard-go -f'")?;
-        Ok(Self {
-            name: name.to_owned(),
-            command: command.parse()?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn command_lines_have_environment_words_and_quotes() {
-        let command: CommandLine = "WG_SUDO=1 A='x y' /opt/my-tun -f --log=a \"b c\" ''"
-            .parse()
-            .unwrap();
-        assert_eq!(
-            command.environment,
-            [("WG_SUDO".into(), "1".into()), ("A".into(), "x y".into())]
-        );
-        assert_eq!(command.program, "/opt/my-tun");
-        assert_eq!(command.arguments, ["-f", "--log=a", "b c", ""]);
-        assert_eq!(command.name(), "my-tun");
-        for bad in ["", "  ", "A=1", "x 'y"] {
-            assert!(bad.parse::<CommandLine>().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn candidates_are_named() {
-        let candidate: Candidate = "boring=WG_SUDO=1 boringtun-cli -f".parse().unwrap();
-        assert_eq!(candidate.name, "boring");
-        assert_eq!(candidate.command.environment.len(), 1);
-        assert_eq!(candidate.command.program, "boringtun-cli");
-        for bad in ["wireguard-go", "=x", "a/b=x", "wireguard-go -f --a=b", "x="] {
-            assert!(bad.parse::<Candidate>().is_err(), "{bad:?}");
-        }
-    }
 
     fn try_parse(line: &str) -> Result<LabArgs, clap::Error> {
         #[derive(clap::Parser)]
@@ -351,6 +251,7 @@ mod tests {
             ("lab --fault h1 --compare x=y", "--compare"),
             ("lab --faults all --daemon x", "--daemon"),
             ("lab --fault h1 --load builtin", "--load"),
+            ("lab --fault h1 --markdown x.md", "--markdown"),
             ("lab --fault h1 --clock tsc", "--clock hpet-sim"),
             ("lab --fault h1 --seconds 3", "at least 4 s"),
             ("lab --html x.html", "--html is for hypotheses"),
@@ -368,5 +269,21 @@ mod tests {
         assert_eq!(parse("lab --compare x=y --rounds 2").rounds(), 2);
         assert!(parse("lab --json -").json_to_stdout());
         assert!(!parse("lab --json ./-").json_to_stdout());
+    }
+
+    #[test]
+    fn standard_output_takes_one_page() {
+        for line in ["lab --json - --markdown x", "lab --json x --markdown -", "lab"] {
+            parse(line).output().unwrap();
+        }
+        let error = parse("lab --json - --markdown -").output().unwrap_err();
+        assert!(error.to_string().contains("cannot both"), "{error}");
+    }
+
+    #[test]
+    fn rates_add_up() {
+        assert_eq!(parse("lab").udp_rate, [1200]);
+        assert_eq!(parse("lab --udp-rate 300 --udp-rate 2000").udp_rate, [300, 2000]);
+        assert!(try_parse("lab --udp-rate 0").is_err());
     }
 }

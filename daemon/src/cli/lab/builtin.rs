@@ -42,7 +42,11 @@ pub fn run(
             }
             tcp::run(&connections, length, check)
         }
-        Protocol::Udp { rate } => {
+        Protocol::Udp { .. } | Protocol::Flood => {
+            let rate = match run.protocol {
+                Protocol::Udp { rate } => Some(rate),
+                _ => None,
+            };
             let receiver = to
                 .enter(|| Ok(UdpSocket::bind(here)?))
                 .context("cannot receive the load")?;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::figures::{self, ComparedFigure};
 use super::load::Protocol;
 use super::round::{Round, RunFigures};
 
@@ -18,6 +19,8 @@ pub struct Compared {
     pub ping_us: f64,
     pub ratio_ping: f64,
     pub peak_rss_mib: f64,
+    /// Every figure, each run by itself.
+    pub figures: Vec<ComparedFigure>,
 }
 
 /// `ours` and `theirs` are of the same rounds, in the same order.
@@ -39,6 +42,7 @@ pub fn compare(name: &str, ours: &[Round], theirs: &[Round]) -> Compared {
         ping_us: of(theirs, |round| round.ping.avg),
         ratio_ping: ratio(|round| round.ping.avg),
         peak_rss_mib: peak_rss_mib(theirs),
+        figures: figures::compared(ours, theirs),
     }
 }
 
@@ -66,12 +70,15 @@ pub fn single_stream(round: &Round) -> SingleStream {
 
 /// The larger of the two daemons' peaks, and the largest of all rounds.
 pub fn peak_rss_mib(rounds: &[Round]) -> f64 {
-    let peak = rounds
+    rounds
         .iter()
-        .flat_map(|round| round.peak_memory)
-        .max()
-        .unwrap_or(0);
-    peak as f64 / f64::from(1 << 20)
+        .map(|round| mib(round.peak_memory))
+        .fold(0.0, f64::max)
+}
+
+/// The larger of two daemons'.
+pub fn mib([a, b]: [u64; 2]) -> f64 {
+    a.max(b) as f64 / f64::from(1 << 20)
 }
 
 /// NaN of nothing.

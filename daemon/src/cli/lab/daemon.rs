@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow, bail};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 
-use super::args::CommandLine;
+use super::command_line::CommandLine;
 use super::hosts::Host;
 use super::interrupt::{Interrupt, moment};
 use super::transcript::Transcript;
@@ -168,6 +168,14 @@ impl<'a> Daemon<'a> {
         self.processes
             .iter()
             .filter_map(|pid| measure::cpu_seconds(*pid))
+            .sum()
+    }
+
+    /// What it has resident in memory now, in bytes.
+    pub fn resident_memory(&self) -> u64 {
+        self.processes
+            .iter()
+            .filter_map(|pid| measure::resident_memory(*pid))
             .sum()
     }
 

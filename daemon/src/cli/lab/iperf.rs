@@ -56,6 +56,10 @@ pub fn run(
             arguments.extend(["-u".to_owned(), "-b".to_owned(), format!("{rate}M")]);
             arguments.extend(["-l".to_owned(), datagram.to_string()]);
         }
+        Protocol::Flood => {
+            let (unlimited, datagram) = ("0", datagram.to_string());
+            arguments.extend(["-u", "-b", unlimited, "-l", &datagram].map(str::to_owned));
+        }
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let client = Process::start(from, &arguments).with_context(failed)?;
@@ -152,9 +156,10 @@ pub fn parse(json: &str, protocol: Protocol) -> anyhow::Result<Outcome> {
             // Absent where the sender's kernel does not tell.
             retransmits: end["sum_sent"]["retransmits"].as_u64(),
             lost_percent: None,
+            packets: None,
         },
         // `sum.bytes` is what was sent, in versions without `sum_received` too.
-        Protocol::Udp { .. } => {
+        Protocol::Udp { .. } | Protocol::Flood => {
             let (packets, lost) = (number("sum", "packets")?, number("sum", "lost_packets")?);
             let share = if packets > 0.0 { 1.0 - lost / packets } else { 0.0 };
             Outcome {
@@ -162,6 +167,7 @@ pub fn parse(json: &str, protocol: Protocol) -> anyhow::Result<Outcome> {
                 seconds: number("sum", "seconds")?,
                 retransmits: None,
                 lost_percent: Some(100.0 * (1.0 - share)),
+                packets: Some((packets - lost).max(0.0) as u64),
             }
         }
     };
@@ -194,6 +200,7 @@ mod tests {
         let outcome = parse(json, UDP).unwrap();
         assert_eq!(outcome.bytes, 750_000);
         assert_eq!(outcome.lost_percent, Some(25.0));
+        assert_eq!(outcome.packets_s(), Some(375.0));
         let none = json.replace("1000}", "0}").replace("250", "0");
         assert_eq!(parse(&none, UDP).unwrap().lost_percent, Some(100.0));
     }

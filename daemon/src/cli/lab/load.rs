@@ -12,6 +12,9 @@ pub type Check<'a> = &'a (dyn Fn() -> anyhow::Result<()> + Sync);
 /// IPv6 and UDP header: what of the tunnel's MTU is no payload of a datagram, at most.
 pub(super) const DATAGRAM_OVERHEAD: u32 = 40 + 8;
 
+/// Payload of the flood's datagrams, in bytes: what costs there is the packet and not its bytes.
+pub const SMALL_PAYLOAD: u32 = 64;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Tcp,
@@ -19,13 +22,23 @@ pub enum Protocol {
     Udp {
         rate: u32,
     },
+    /// Small datagrams of UDP, as fast as the sender can.
+    Flood,
 }
 
 impl Protocol {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
-            Self::Udp { .. } => "udp",
+            Self::Udp { .. } | Self::Flood => "udp",
+        }
+    }
+
+    /// Payload of a datagram in a tunnel of this MTU.
+    fn payload(self, mtu: u32) -> u32 {
+        match self {
+            Self::Tcp | Self::Udp { .. } => mtu - DATAGRAM_OVERHEAD,
+            Self::Flood => SMALL_PAYLOAD,
         }
     }
 }
@@ -40,6 +53,17 @@ pub struct Run {
     pub streams: u32,
 }
 
+impl Run {
+    /// Its name and what is sent, which tells all runs of a plan apart.
+    pub fn label(&self) -> String {
+        match self.protocol {
+            Protocol::Tcp => self.name.clone(),
+            Protocol::Udp { rate } => format!("{}, {rate} Mbit/s", self.name),
+            Protocol::Flood => format!("{}, {SMALL_PAYLOAD} bytes", self.name),
+        }
+    }
+}
+
 /// What arrived.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
@@ -50,6 +74,8 @@ pub struct Outcome {
     pub retransmits: Option<u64>,
     /// Of datagrams; `None` for TCP.
     pub lost_percent: Option<f64>,
+    /// Datagrams that arrived; `None` for TCP.
+    pub packets: Option<u64>,
 }
 
 impl Outcome {
@@ -60,18 +86,15 @@ impl Outcome {
     pub fn gib(&self) -> f64 {
         self.bytes as f64 / f64::from(1 << 30)
     }
+
+    pub fn packets_s(&self) -> Option<f64> {
+        self.packets.map(|packets| packets as f64 / self.seconds)
+    }
 }
 
 /// The runs of one round, in order.
-pub fn plan(streams: u32, udp_rate: u32) -> Vec<Run> {
-    let run = |name: &str, from, to, protocol, streams| Run {
-        name: name.to_owned(),
-        from,
-        to,
-        protocol,
-        streams,
-    };
-    vec![
+pub fn plan(streams: u32, udp_rates: &[u32]) -> Vec<Run> {
+    let mut runs = vec![
         run("tcp a>b", Side::A, Side::B, Protocol::Tcp, 1),
         run("tcp b>a", Side::B, Side::A, Protocol::Tcp, 1),
         run(
@@ -81,8 +104,26 @@ pub fn plan(streams: u32, udp_rate: u32) -> Vec<Run> {
             Protocol::Tcp,
             streams,
         ),
-        run("udp a>b", Side::A, Side::B, Protocol::Udp { rate: udp_rate }, 1),
-    ]
+    ];
+    let udp = |&rate| run("udp a>b", Side::A, Side::B, Protocol::Udp { rate }, 1);
+    runs.extend(udp_rates.iter().map(udp));
+    runs.push(run("udp flood a>b", Side::A, Side::B, Protocol::Flood, 1));
+    runs
+}
+
+/// What is pinged under.
+pub fn under_ping() -> Run {
+    run("ping, tcp a>b", Side::A, Side::B, Protocol::Tcp, 1)
+}
+
+fn run(name: &str, from: Side, to: Side, protocol: Protocol, streams: u32) -> Run {
+    Run {
+        name: name.to_owned(),
+        from,
+        to,
+        protocol,
+        streams,
+    }
 }
 
 /// What makes the load.
@@ -128,7 +169,7 @@ impl Tool {
         length: Duration,
         check: Check<'_>,
     ) -> anyhow::Result<Outcome> {
-        let datagram = mtu - DATAGRAM_OVERHEAD;
+        let datagram = run.protocol.payload(mtu);
         match self {
             Self::Iperf3 { .. } => iperf::run(run, from, to, datagram, length, check),
             Self::Builtin => builtin::run(run, from, to, datagram, length, check),

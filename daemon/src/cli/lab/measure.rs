@@ -29,11 +29,16 @@ fn parse_stat(stat: &str) -> Option<f64> {
 
 /// The most memory that a process ever had resident, in bytes. `None` once it has ended.
 pub fn peak_memory(pid: Pid) -> Option<u64> {
-    parse_peak(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    parse_memory("VmHWM:", &fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
 }
 
-fn parse_peak(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// The memory that a process has resident now, in bytes. `None` once it has ended.
+pub fn resident_memory(pid: Pid) -> Option<u64> {
+    parse_memory("VmRSS:", &fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+fn parse_memory(field: &str, status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
     value
         .trim()
         .strip_suffix("kB")?
@@ -96,12 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn peak_is_in_bytes() {
-        assert_eq!(
-            parse_peak("Name:\tx\nVmPeak:\t 9 kB\nVmHWM:\t    2048 kB\n"),
-            Some(2 << 20)
-        );
-        assert_eq!(parse_peak("Name:\tkthread\n"), None);
+    fn memory_is_in_bytes() {
+        let status = "Name:\tx\nVmPeak:\t 9 kB\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        assert_eq!(parse_memory("VmHWM:", status), Some(2 << 20));
+        assert_eq!(parse_memory("VmRSS:", status), Some(1 << 20));
+        assert_eq!(parse_memory("VmHWM:", "Name:\tkthread\n"), None);
     }
 
     #[test]
@@ -109,6 +113,7 @@ mod tests {
         let own = Pid::this();
         assert!(cpu_seconds(own).is_some());
         assert!(peak_memory(own).is_some_and(|peak| peak > 100_000));
+        assert!(resident_memory(own).is_some_and(|resident| resident > 100_000));
         assert_eq!(cpu_seconds(Pid::from_raw(i32::MAX)), None);
     }
 

@@ -8,9 +8,11 @@
 
 mod args;
 mod builtin;
+mod command_line;
 mod compare;
 mod daemon;
 mod faults;
+mod figures;
 #[cfg(test)]
 mod fixture;
 mod hosts;
@@ -18,6 +20,7 @@ mod hypotheses;
 mod interrupt;
 mod iperf;
 mod load;
+mod markdown;
 mod measure;
 mod network;
 mod ping;
@@ -38,11 +41,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 pub use args::LabArgs;
-use args::{CommandLine, program};
+use args::program;
+use command_line::CommandLine;
 use compare::compare;
 use daemon::{HasStatus, Implementation};
 use interrupt::Interrupt;
 use load::Tool;
+use markdown::Page;
 use privilege::Privilege;
 use progress::Progress;
 use report::{Report, Settings};
@@ -65,6 +70,7 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
         return print_line(&faults::list()).map(|()| ExitCode::SUCCESS);
     }
     args.clock()?;
+    args.output()?;
     let hypotheses = args.hypotheses()?;
     let interrupt = Interrupt::watch().context("cannot watch for signals")?;
     if let Privilege::Delegated(code) = privilege::obtain(args.in_user_namespace, &interrupt)? {
@@ -87,7 +93,7 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
 fn measure(args: &LabArgs, interrupt: &Interrupt) -> anyhow::Result<Report> {
     let plan = plan(args)?;
     let pairs = pairs(args)?;
-    let round_takes = Progress::SETUP + Progress::PING + plan.length * plan.runs.len() as u32;
+    let round_takes = Progress::SETUP + Progress::PING + plan.length * (plan.runs.len() as u32 + 1);
     let progress = Progress::new(round_takes * plan.rounds * pairs.len() as u32);
     let mut results: Vec<Vec<Round>> = pairs.iter().map(|_| Vec::new()).collect();
     for number in 1..=plan.rounds {
@@ -119,7 +125,7 @@ fn plan(args: &LabArgs) -> anyhow::Result<Plan> {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
     Ok(Plan {
-        runs: load::plan(args.streams, args.udp_rate),
+        runs: load::plan(args.streams, &args.udp_rate),
         tool: Tool::choose(args.load)?,
         mtu: args.mtu,
         length: Duration::from_secs(args.seconds().into()),
@@ -200,26 +206,34 @@ fn settings(args: &LabArgs, steal_percent: f64) -> Settings {
         rounds: args.rounds(),
         mtu: args.mtu,
         offload: args.offload.as_str(),
-        udp_rate: args.udp_rate,
+        udp_rate: args.udp_rate[0],
+        udp_rates: args.udp_rate.clone(),
         steal_percent,
     }
 }
 
+/// Files are written first: a reader of standard output that goes away takes nothing else with it.
 fn deliver(report: &Report, args: &LabArgs) -> anyhow::Result<()> {
-    let mut out = stdout().lock();
-    let written = if args.json_to_stdout() {
-        writeln!(out, "{}", serde_json::to_string_pretty(report)?)
-    } else {
-        write!(out, "{}", Table(report))
-    };
-    written.context("cannot write to standard output")?;
-    match &args.json {
-        Some(file) if !args.json_to_stdout() => write_json(report, file),
-        _ => Ok(()),
+    let mut to_stdout = None;
+    if let Some(file) = &args.json {
+        let text = serde_json::to_string_pretty(report)? + "\n";
+        to_stdout = to_stdout.or(write_to(file, text)?);
     }
+    if let Some(file) = &args.markdown {
+        to_stdout = to_stdout.or(write_to(file, Page(report).to_string())?);
+    }
+    let text = to_stdout.unwrap_or_else(|| Table(report).to_string());
+    stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")
 }
 
-fn write_json(report: &Report, file: &Path) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(report)? + "\n";
-    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+/// Gives the text back if it is for standard output.
+fn write_to(file: &Path, text: String) -> anyhow::Result<Option<String>> {
+    if args::is_stdout(file) {
+        return Ok(Some(text));
+    }
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(None)
 }

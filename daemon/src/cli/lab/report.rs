@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::compare::{Compared, median, median_of_some, peak_rss_mib, single_stream};
+use super::compare::{Compared, median, median_of_some, mib, peak_rss_mib, single_stream};
+use super::figures::{Figure, medians};
+use super::load::Protocol;
 use super::ping::Times;
-use super::round::{Round, RunFigures};
+use super::round::{Round, RunFigures, UnderLoad};
 use crate::status::{ClockStatus, LatencyStatus, Quantiles, Status};
 
 #[derive(Debug, Serialize)]
@@ -16,6 +18,8 @@ pub struct Report {
     pub daemons: Daemons,
     /// Of the round with the median average.
     pub ping_us: Times,
+    /// Likewise.
+    pub ping_under_load_us: UnderLoad,
     /// `null`, like what follows, where no daemon was one that tells.
     pub clock: Option<ClockStatus>,
     pub latency_us: Option<LatencyStatus>,
@@ -23,6 +27,8 @@ pub struct Report {
     pub stalls: Option<Vec<String>>,
     /// What the daemons' arbiters found wrong in any round, as they logged it.
     pub clock_verdicts: Vec<String>,
+    /// Every figure of ours, to hold against `compare[].figures`, which are in the same order.
+    pub figures: Vec<Figure>,
     pub compare: Vec<Compared>,
 }
 
@@ -37,8 +43,10 @@ pub struct Settings {
     pub rounds: u32,
     pub mtu: u32,
     pub offload: &'static str,
-    /// Mbit/s that the UDP run sends.
+    /// Mbit/s that the first UDP run sends.
     pub udp_rate: u32,
+    /// And what all of them send.
+    pub udp_rates: Vec<u32>,
     /// Per cent of the machine's time that its hypervisor took away, in the worst round.
     pub steal_percent: f64,
 }
@@ -54,13 +62,20 @@ pub struct Load {
 #[derive(Debug, Serialize)]
 pub struct RunReport {
     pub name: String,
+    /// The name with what tells runs of the same name apart.
+    pub label: String,
     pub from: &'static str,
     pub to: &'static str,
     pub protocol: &'static str,
     pub streams: u32,
+    /// Mbit/s that it was to send; `null` where that is as many as it could.
+    pub rate_mbit_s: Option<u32>,
     pub gbit_s: f64,
+    /// Datagrams that arrived; `null` for TCP.
+    pub packets_s: Option<f64>,
     pub retransmits: Option<u64>,
     pub lost_percent: Option<f64>,
+    /// `null` of a flood, which is not about bytes.
     pub cpu_s_per_gib: Option<f64>,
 }
 
@@ -69,6 +84,8 @@ pub struct Daemons {
     /// Which implementation ran on which host.
     pub a: String,
     pub b: String,
+    /// The larger of the two daemons', after the handshake and before any load; the median of the rounds.
+    pub idle_rss_mib: f64,
     /// Both daemons', over the TCP runs of one stream; the median of the rounds.
     pub cpu_s_per_gib: Option<f64>,
     /// Throughput of the same runs, to hold against `compare[].gbit_s`.
@@ -106,6 +123,7 @@ impl Report {
             daemons: Daemons {
                 a: a.to_owned(),
                 b: b.to_owned(),
+                idle_rss_mib: median(rounds.iter().map(|round| mib(round.idle_memory))),
                 cpu_s_per_gib: median_of_some(
                     rounds
                         .iter()
@@ -115,6 +133,7 @@ impl Report {
                 peak_rss_mib: peak_rss_mib(rounds),
             },
             ping_us: middle(rounds.iter().map(|round| round.ping), |ping| ping.avg),
+            ping_under_load_us: middle(rounds.iter().map(|round| round.under_load), |load| load.ping.avg),
             clock: known.then(|| clock(&statuses)),
             latency_us: known.then(|| slowest(&statuses)),
             drops: known.then(|| drops(&statuses)),
@@ -123,7 +142,18 @@ impl Report {
                 .iter()
                 .flat_map(|round| round.clock_verdicts.clone())
                 .collect(),
+            figures: medians(rounds),
             compare,
+        }
+    }
+}
+
+impl Daemons {
+    /// Both names, or the one.
+    pub fn both(&self) -> String {
+        match self.a == self.b {
+            true => self.a.clone(),
+            false => format!("{} + {}", self.a, self.b),
         }
     }
 }
@@ -143,11 +173,17 @@ impl RunReport {
         let RunFigures { run, outcome, .. } = figures;
         Self {
             name: run.name.clone(),
+            label: run.label(),
             from: run.from.as_str(),
             to: run.to.as_str(),
             protocol: run.protocol.as_str(),
             streams: run.streams,
+            rate_mbit_s: match run.protocol {
+                Protocol::Udp { rate } => Some(rate),
+                Protocol::Tcp | Protocol::Flood => None,
+            },
             gbit_s: outcome.gbit_s(),
+            packets_s: outcome.packets_s(),
             retransmits: outcome.retransmits,
             lost_percent: outcome.lost_percent,
             cpu_s_per_gib: figures.cpu_s_per_gib(),
@@ -247,9 +283,17 @@ mod tests {
             "/load/runs/0/gbit_s",
             "/load/runs/0/retransmits",
             "/load/runs/3/lost_percent",
+            "/load/runs/3/rate_mbit_s",
+            "/load/runs/3/label",
+            "/load/runs/4/packets_s",
             "/daemons/cpu_s_per_gib",
+            "/daemons/idle_rss_mib",
             "/daemons/peak_rss_mib",
             "/ping_us/avg",
+            "/ping_us/p99",
+            "/ping_under_load_us/avg",
+            "/ping_under_load_us/p99",
+            "/ping_under_load_us/gbit_s",
             "/clock/name",
             "/clock/stamps",
             "/latency_us/tx/p50",
@@ -264,6 +308,13 @@ mod tests {
             "/compare/0/cpu_s_per_gib",
             "/compare/0/ratio_gbit",
             "/compare/0/ratio_cpu",
+            "/figures/0/load",
+            "/figures/0/metric",
+            "/figures/0/unit",
+            "/figures/0/value",
+            "/compare/0/figures/0/load",
+            "/compare/0/figures/0/value",
+            "/compare/0/figures/0/ratio",
         ] {
             assert!(
                 report.pointer(path).is_some_and(|value| !value.is_null()),

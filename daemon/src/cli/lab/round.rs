@@ -1,15 +1,19 @@
 //! One round: two fresh hosts, a daemon on each, ping, every run of the load, and what the daemons say of it.
 
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 use super::daemon::{Daemon, Implementation, Record};
 use super::hosts::{Host, Hosts, Side};
 use super::interrupt::Interrupt;
-use super::load::{Outcome, Run, Tool};
+use super::load::{Check, Outcome, Protocol, Run, Tool, under_ping};
 use super::measure::MachineTime;
 use super::ping::{Ping, Times};
 use super::progress::Progress;
@@ -18,6 +22,9 @@ use crate::key::PrivateKey;
 use crate::status::Status;
 
 const PORT: u16 = 51820;
+
+/// Ping under load waits so long for the load to get going.
+const LOAD_GROWS: Duration = Duration::from_millis(300);
 
 /// What is the same in every round.
 pub struct Plan {
@@ -41,7 +48,10 @@ pub struct Pair {
 pub struct Round {
     pub ping: Times,
     pub runs: Vec<RunFigures>,
-    /// Of host a's and b's daemon, in bytes.
+    pub under_load: UnderLoad,
+    /// Of host a's and b's daemon, in bytes, after the handshake and the idle ping, before any load.
+    pub idle_memory: [u64; 2],
+    /// The same at the end.
     pub peak_memory: [u64; 2],
     /// Of host a and b, where the implementation has one.
     pub statuses: [Option<Status>; 2],
@@ -57,6 +67,15 @@ pub struct RunFigures {
     pub outcome: Outcome,
     /// CPU time of both daemons.
     pub cpu_seconds: f64,
+}
+
+/// Ping while a single TCP stream fills the tunnel in the direction of the requests.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct UnderLoad {
+    #[serde(flatten)]
+    pub ping: Times,
+    /// Of that stream.
+    pub gbit_s: f64,
 }
 
 impl Pair {
@@ -106,13 +125,14 @@ impl Pair {
         step("ping");
         let mut ping = Ping::open(&hosts.a, hosts.b.inner)?;
         ping.first_reply(&check).map_err(explain)?;
-        let ping = ping.measure(&check).map_err(explain)?;
+        let idle = ping.measure(&check).map_err(explain)?;
+        let idle_memory = [a.resident_memory(), b.resident_memory()];
         progress.done(Progress::PING);
 
         let machine = MachineTime::now();
         let mut runs = Vec::new();
         for run in &plan.runs {
-            step(&run.name);
+            step(&run.label());
             let ends = [run.from, run.to].map(|side| hosts.side(side));
             let before = a.cpu_seconds() + b.cpu_seconds();
             let outcome = plan
@@ -127,16 +147,47 @@ impl Pair {
             });
             progress.done(plan.length);
         }
+        step("ping under load");
+        let under_load = ping_under_load(&mut ping, &hosts, plan, &check).map_err(explain)?;
+        progress.done(plan.length);
         check()?;
         Ok(Round {
-            ping,
+            ping: idle,
             runs,
+            under_load,
+            idle_memory,
             peak_memory: [a.peak_memory(), b.peak_memory()],
             statuses: [a.status()?, b.status()?],
             clock_verdicts: [a.clock_verdicts(), b.clock_verdicts()].concat(),
             steal_percent: MachineTime::now().stolen_since(machine),
         })
     }
+}
+
+/// The load is made by this thread: what it starts dies with the thread that started it.
+fn ping_under_load(
+    ping: &mut Ping,
+    hosts: &Hosts,
+    plan: &Plan,
+    check: Check<'_>,
+) -> anyhow::Result<UnderLoad> {
+    let run = under_ping();
+    let ends = [run.from, run.to].map(|side| hosts.side(side));
+    let (since, failed) = (Instant::now(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let pinging = scope.spawn(|| {
+            thread::sleep(LOAD_GROWS);
+            ping.series(|_| since.elapsed() < plan.length && !failed.load(Ordering::Relaxed))
+        });
+        let outcome = plan.tool.run(&run, ends, plan.mtu, plan.length, check);
+        failed.store(outcome.is_err(), Ordering::Relaxed);
+        let times = pinging.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let outcome = outcome?;
+        Ok(UnderLoad {
+            ping: times?,
+            gbit_s: outcome.gbit_s(),
+        })
+    })
 }
 
 /// Makes the two daemons each other's peer and brings the tunnel up.
@@ -161,9 +212,10 @@ pub(super) fn connect(hosts: &Hosts, a: &Daemon<'_>, b: &Daemon<'_>, mtu: u32) -
 }
 
 impl RunFigures {
-    /// CPU seconds of both daemons for each GiB that arrived; `None` where nothing did.
+    /// CPU seconds of both daemons for each GiB that arrived; `None` where nothing did, and of a flood, which is
+    /// not about bytes.
     pub fn cpu_s_per_gib(&self) -> Option<f64> {
         let gib = self.outcome.gib();
-        (gib > 0.0).then(|| self.cpu_seconds / gib)
+        (gib > 0.0 && self.run.protocol != Protocol::Flood).then(|| self.cpu_seconds / gib)
     }
 }

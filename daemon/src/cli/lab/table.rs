@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write as _};
 
 use super::compare::Compared;
+use super::ping::Times;
 use super::report::{Report, RunReport};
 use crate::cli::wrap::wrap;
 use crate::status::Quantiles;
@@ -60,13 +61,14 @@ fn load(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     };
     writeln!(
         f,
-        "\n  {tool:<22}{:>10}{:>14}{:>10}{:>14}",
-        "Gbit/s", "retransmits", "lost", "CPU s/GiB"
+        "\n  {tool:<24}{:>9}{:>12}{:>13}{:>10}{:>12}",
+        "Gbit/s", "packets/s", "retransmits", "lost", "CPU s/GiB"
     )?;
     for run in &load.runs {
         let RunReport {
-            name,
+            label,
             gbit_s,
+            packets_s,
             retransmits,
             lost_percent,
             cpu_s_per_gib,
@@ -74,13 +76,10 @@ fn load(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         } = run;
         let retransmits = retransmits.map_or("-".to_owned(), thousands);
         let lost = lost_percent.map_or("-".to_owned(), |lost| format!("{lost:.2} %"));
-        let name = match run.protocol {
-            "udp" => format!("{name}, {} Mbit/s", report.lab.udp_rate),
-            _ => name.clone(),
-        };
+        let packets = packets_s.map_or("-".to_owned(), |packets| thousands(packets.round() as u64));
         writeln!(
             f,
-            "  {name:<22}{gbit_s:>10.2}{retransmits:>14}{lost:>10}{:>14}",
+            "  {label:<24}{gbit_s:>9.2}{packets:>12}{retransmits:>13}{lost:>10}{:>12}",
             optional(*cpu_s_per_gib)
         )?;
     }
@@ -88,26 +87,19 @@ fn load(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
 }
 
 fn daemons(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    let (daemons, ping) = (&report.daemons, &report.ping_us);
+    let daemons = &report.daemons;
     writeln!(f)?;
     let mut line = |name: &str, text: String| writeln!(f, "  {name:<22}{text}");
-    let lost = if ping.lost > 0 {
-        format!(", {} lost", ping.lost)
-    } else {
-        String::new()
-    };
-    line(
-        "ping",
-        format!(
-            "{:.0} us average of {} (median {:.0}, {:.0} to {:.0}){lost}",
-            ping.avg, ping.sent, ping.p50, ping.min, ping.max
-        ),
-    )?;
+    line("ping", ping(&report.ping_us))?;
+    line("ping under load", ping(&report.ping_under_load_us.ping))?;
     let cpu = optional(daemons.cpu_s_per_gib);
     line("CPU, both daemons", format!("{cpu} s a GiB of single-stream TCP"))?;
     line(
-        "peak memory",
-        format!("{:.1} MiB, the larger daemon", daemons.peak_rss_mib),
+        "memory",
+        format!(
+            "{:.1} MiB before load, {:.1} MiB at its peak, the larger daemon",
+            daemons.idle_rss_mib, daemons.peak_rss_mib
+        ),
     )?;
     if let Some(clock) = &report.clock {
         line(
@@ -147,6 +139,23 @@ fn daemons(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     Ok(())
 }
 
+fn ping(times: &Times) -> String {
+    let Times {
+        avg,
+        p50,
+        p99,
+        min,
+        max,
+        sent,
+        lost,
+    } = times;
+    match lost {
+        _ if lost == sent => format!("none of {sent} was answered"),
+        0 => format!("{avg:.0} us average of {sent} (p50 {p50:.0}, p99 {p99:.0}, {min:.0} to {max:.0})"),
+        _ => format!("{avg:.0} us average of {sent} (p50 {p50:.0}, p99 {p99:.0}), {lost} lost"),
+    }
+}
+
 fn comparison(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     if report.compare.is_empty() {
         return Ok(());
@@ -162,11 +171,7 @@ fn comparison(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     write!(f, "\n  {:<22}", "one TCP stream")?;
     columns.iter().try_for_each(|column| write!(f, "{column:>11}"))?;
     let (daemons, ping) = (&report.daemons, report.ping_us.avg);
-    let ours = if daemons.a == daemons.b {
-        daemons.a.clone()
-    } else {
-        format!("{} + {}", daemons.a, daemons.b)
-    };
+    let ours = daemons.both();
     writeln!(
         f,
         "\n  {ours:<22}{:>11.2}{:>11}{:>11}{:>11}{ping:>11.0}",
@@ -193,7 +198,7 @@ fn comparison(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
             optional(*cpu_s_per_gib)
         )?;
     }
-    Ok(())
+    writeln!(f, "\n  Every figure of each: --markdown FILE, --json FILE.")
 }
 
 fn clock_verdicts(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
@@ -209,7 +214,7 @@ fn optional(value: Option<f64>) -> String {
 }
 
 /// 1234567 as 1,234,567.
-fn thousands(number: u64) -> String {
+pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -265,10 +270,12 @@ mod tests {
         }
         for figure in [
             "iperf3 3.12",
-            "udp a>b, 1200 Mbit/s        1.00             -    3.25 %          3.00",
-            "180 us average of 200 (median 170, 120 to 400)",
+            "udp a>b, 1200 Mbit/s         1.00      91,108            -    3.25 %        3.00",
+            "udp flood a>b, 64 bytes      0.02      40,000            -    3.25 %           -",
+            "180 us average of 200 (p50 170, p99 390, 120 to 400)",
+            "800 us average of 2350 (p50 700, p99 2400, 150 to 5000)",
             "3.00 s a GiB",
-            "12.0 MiB",
+            "5.0 MiB before load, 12.0 MiB at its peak",
             "tsc, 3,000 packets stamped",
             "p50 10.0, p99 20.0, p99.9 40.0 us",
             "some_reason_8 8,000,000",
@@ -299,6 +306,16 @@ mod tests {
             2,
             "{text}"
         );
+    }
+
+    #[test]
+    fn lost_pings_are_told() {
+        let mut report = fixture::report(&[fixture::round(&[4.0, 2.0], 3.0)]);
+        let times = &mut report.ping_under_load_us.ping;
+        times.lost = 17;
+        assert_eq!(ping(times), "800 us average of 2350 (p50 700, p99 2400), 17 lost");
+        times.lost = times.sent;
+        assert_eq!(ping(times), "none of 2350 was answered");
     }
 
     #[test]

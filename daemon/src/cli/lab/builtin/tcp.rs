@@ -59,6 +59,7 @@ pub fn run(
         seconds,
         retransmits,
         lost_percent: None,
+        packets: None,
     })
 }
 

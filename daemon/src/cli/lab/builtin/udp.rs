@@ -1,4 +1,4 @@
-//! Numbered datagrams at a fixed rate.
+//! Numbered datagrams, at a fixed rate or as fast as they go.
 
 use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
@@ -20,18 +20,20 @@ const CATCH_UP: Duration = Duration::from_millis(20);
 /// What is on its way when the sender stops may still arrive for so long.
 const TAIL: Duration = Duration::from_millis(300);
 
-/// Sends datagrams of `size` bytes at `rate` Mbit/s of payload. The sender is connected to the receiver.
+/// Sends datagrams of `size` bytes at `rate` Mbit/s of payload, without one as fast as they go. The sender is connected to the receiver.
 pub fn run(
     sender: &UdpSocket,
     receiver: &UdpSocket,
     size: usize,
-    rate: u32,
+    rate: Option<u32>,
     length: Duration,
     check: Check<'_>,
 ) -> anyhow::Result<Outcome> {
     receiver.set_read_timeout(Some(SOCKET_PATIENCE))?;
     sender.set_write_timeout(Some(SOCKET_PATIENCE))?;
-    let interval = Duration::from_secs_f64(size as f64 * 8.0 / (f64::from(rate) * 1e6));
+    let interval = rate.map_or(Duration::ZERO, |rate| {
+        Duration::from_secs_f64(size as f64 * 8.0 / (f64::from(rate) * 1e6))
+    });
     let (sent_all, over) = (AtomicBool::new(false), AtomicBool::new(false));
     let (seconds, sent, arrived) = thread::scope(|scope| {
         let receiving = scope.spawn(|| receive(receiver, size, &over));
@@ -61,6 +63,7 @@ pub fn run(
         } else {
             100.0 * lost as f64 / sent as f64
         }),
+        packets: Some(arrived.distinct),
     })
 }
 
@@ -154,7 +157,7 @@ mod tests {
     fn rate_is_kept_and_everything_arrives() {
         let (sender, receiver) = pair();
         let length = Duration::from_millis(500);
-        let outcome = run(&sender, &receiver, 1000, 8, length, &|| Ok(())).unwrap();
+        let outcome = run(&sender, &receiver, 1000, Some(8), length, &|| Ok(())).unwrap();
         assert_eq!(outcome.lost_percent, Some(0.0));
         // 8 Mbit/s is 1000 datagrams a second; a busy machine may send fewer, never more.
         let datagrams = outcome.bytes / 1000;
@@ -167,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn without_a_rate_it_does_not_pause() {
+        let (sender, receiver) = pair();
+        let length = Duration::from_millis(100);
+        let outcome = run(&sender, &receiver, 64, None, length, &|| Ok(())).unwrap();
+        assert!(outcome.packets > Some(0), "{outcome:?}");
+        assert_eq!(outcome.packets.map(|packets| packets * 64), Some(outcome.bytes));
+    }
+
+    #[test]
     fn what_goes_elsewhere_is_lost() {
         let (sender, _other) = pair();
         let (_, receiver) = pair();
@@ -174,7 +186,7 @@ mod tests {
             &sender,
             &receiver,
             1000,
-            8,
+            Some(8),
             Duration::from_millis(100),
             &|| Ok(()),
         )

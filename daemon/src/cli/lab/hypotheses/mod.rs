@@ -84,6 +84,7 @@ pub fn check(args: &LabArgs) -> anyhow::Result<()> {
         ("--compare", !args.compare.is_empty()),
         ("--rounds", args.rounds.is_some()),
         ("--load", args.load.is_some()),
+        ("--markdown", args.markdown.is_some()),
     ];
     if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
         bail!(

@@ -91,6 +91,7 @@ fn load(order: &Order, streams: u32) -> String {
     let load = match order.protocol {
         Protocol::Tcp => format!("{streams} TCP streams from host a to host b"),
         Protocol::Udp { rate } => format!("{rate} Mbit/s of UDP from host a to host b"),
+        Protocol::Flood => "a flood of UDP from host a to host b".to_owned(),
     };
     match order.flood {
         true => load + ", and a flood of it during the fault",
