@@ -12,10 +12,9 @@ use crate::tun::Queue;
 use crate::tuning::BusyPoll;
 use crate::tx_worker::TxWorker;
 
-/// Batches in a row one way while the other may have something as well.
+/// Batches in a row one way while the other may have something as well, after which it goes back to its wait, as `tx_worker.rs`
+/// does.
 const BATCHES_ONE_WAY: usize = 4;
-/// So often each way, after which it goes back to its wait, as `tx_worker.rs` does.
-const ROUNDS_A_TURN: usize = 4;
 
 #[derive(Debug)]
 pub struct CombinedWorker {
@@ -60,7 +59,8 @@ impl CombinedWorker {
                     }
                     Err(error) => return device.worker_failed(metrics.name(), &error),
                 };
-            for _ in 0..ROUNDS_A_TURN {
+            // What may be ready by now is asked for by the next poll, all in one call. Only who busy-polls looks by itself.
+            loop {
                 let received = rx && self.receive([v4, v6]);
                 let sent = match (tx || received).then(|| self.transmit(queue)) {
                     Some(Ok(sent)) => sent,
@@ -69,11 +69,11 @@ impl CombinedWorker {
                 };
                 if received || sent {
                     self.busy_poll.found();
-                } else if self.busy_poll.again(|| device.keeper.fast()) {
-                    metrics.heart().yielded();
-                } else {
+                }
+                if !self.busy_poll.again(|| device.keeper.fast()) {
                     break;
                 }
+                metrics.heart().yielded();
                 if device.is_stopping() || !Arc::ptr_eq(&sockets, &device.sockets()) {
                     break;
                 }

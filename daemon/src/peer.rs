@@ -17,7 +17,7 @@ pub struct Peer {
     pub public_key: PublicKey,
     /// Peers are shown in the order in which they were added.
     pub order: u64,
-    /// The standard library's lock, since who finds it held sleeps. parking_lot's yields first, for each of which Linux
+    /// The standard library's lock, since who finds it held soon sleeps. parking_lot's yields in between, and for each yield Linux
     /// (EEVDF) sends a thread to the end of the queue: on a full machine a worker lost tenths of a second that way.
     tunnel: Mutex<Tunnel>,
     /// Nanoseconds since boot of its next timer, so that a tick over thousands of peers locks only those that are due.
@@ -41,6 +41,7 @@ impl Peer {
     pub fn tunnel(&self) -> TunnelGuard<'_> {
         TunnelGuard {
             peer: self,
+            // A panic of another thread ends the device anyhow.
             tunnel: self.tunnel.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }

@@ -17,8 +17,8 @@ const LEAST_TRY: BootDuration = BootDuration::from_nanos(200);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tuning {
-    /// One thread for both ways instead of one for each.
-    pub combined: bool,
+    /// One thread for both ways instead of one for each. `None`: where there are no more than two processors.
+    pub combined: Option<bool>,
     /// How long a worker that has found nothing goes on looking before it waits in the kernel. 0: it waits at once.
     pub busy_poll: BootDuration,
     /// Processors that the data workers are kept on, one each, from the first again when there are more workers: tx 0,
@@ -33,7 +33,7 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            combined: false,
+            combined: None,
             busy_poll: BootDuration::from_micros(0),
             cpus: Vec::new(),
             udp_buffer: 7 << 20,
@@ -79,6 +79,14 @@ pub fn udp_buffer(text: &str) -> Result<usize, String> {
         .filter(|bytes| UDP_BUFFER.contains(bytes))
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(|| format!("`{text}` is no size from 64K to 1024M, such as 7M"))
+}
+
+pub fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("`{text}` is neither yes nor no")),
+    }
 }
 
 /// Processors by number, such as `0-3,6`, in the order in which they are given.

@@ -167,7 +167,7 @@ fn on_a_bad_line_nothing_is_changed_or_repeated() {
 /// More workers than any machine of the tests has processors: the datagrams of a flow still come in order.
 #[test]
 fn flows_stay_in_order_with_many_workers() {
-    flows_stay_in_order("--workers 7");
+    flows_stay_in_order("--workers 7 --combined=no");
 }
 
 #[test]

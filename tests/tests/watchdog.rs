@@ -11,7 +11,7 @@ use hpetun_tests::daemon::{Daemon, Program, interface_name};
 use hpetun_tests::noise::Noise;
 use hpetun_tests::sys::Traced;
 use hpetun_tests::wait::{wait_for, wait_until};
-use hpetun_tests::{Namespace, Pair, hpetun, uapi};
+use hpetun_tests::{Namespace, Pair, Plan, hpetun, uapi};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -172,12 +172,23 @@ fn a_paused_process_blames_nobody() {
 #[test]
 fn a_worker_that_a_debugger_stopped_is_told_from_one_that_hangs() {
     let _alone = alone();
-    let pair = Pair::loopback();
+    for (options, name) in [("--combined=no", "wg-tx/0"), ("--combined", "wg-txrx/0")] {
+        stopped_by_a_debugger(options, name);
+    }
+}
+
+fn stopped_by_a_debugger(options: &str, name: &str) {
+    let pair = Plan {
+        a: hpetun().options(options),
+        endpoints: true,
+        ..Plan::default()
+    }
+    .loopback();
     let daemon = &pair.a.daemon;
     let workers = daemon.status()["workers"].clone();
     let tx = workers.as_array().expect("workers").iter();
     let tid = tx
-        .filter(|worker| worker["name"] == "wg-tx/0")
+        .filter(|worker| worker["name"] == name)
         .find_map(|worker| worker["tid"].as_u64())
         .expect("a tx worker");
     let traced = Traced::stop(tid as u32).expect("root may trace");
@@ -190,20 +201,33 @@ fn a_worker_that_a_debugger_stopped_is_told_from_one_that_hangs() {
     );
     assert!(log.contains("RIP: n/a (no answer to a signal in 50 ms)"), "{log}");
     drop(traced);
-    wait_for_log(daemon, "wg-tx/0 recovered after");
+    wait_for_log(daemon, &format!("{name} recovered after"));
     pair.ping();
 }
 
 #[test]
 fn every_threads_state_is_logged_on_demand() {
     let _alone = alone();
-    for off in ["", "--watchdog-action off"] {
+    let separate = [
+        "Thread: wg-rx/0:",
+        "Thread: wg-tx/0:",
+        "hpetun::tx_worker::TxWorker::run+0x",
+    ];
+    let combined = [
+        "Thread: wg-txrx/0:",
+        "hpetun::combined_worker::CombinedWorker::run+0x",
+    ];
+    for (options, expected) in [
+        ("--combined=no", &separate[..]),
+        ("--combined=no --watchdog-action off", &separate[..]),
+        ("--combined", &combined[..]),
+    ] {
         let host = Namespace::new();
-        let daemon = hpetun().options(off).start(&host);
+        let daemon = hpetun().options(options).start(&host);
         daemon.signal(Signal::USR1);
-        wait_for_log(&daemon, "Thread: wg-rx/0:");
-        wait_for_log(&daemon, "Thread: wg-tx/0:");
-        wait_for_log(&daemon, "hpetun::tx_worker::TxWorker::run+0x");
+        for line in expected {
+            wait_for_log(&daemon, line);
+        }
         assert!(daemon.log().contains("as asked for by SIGUSR1") && daemon.is_alive());
     }
 }

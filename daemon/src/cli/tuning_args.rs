@@ -7,9 +7,10 @@ use crate::tuning::{self, Tuning};
 
 #[derive(Debug, Clone, Args)]
 pub struct TuningArgs {
-    /// One thread for both ways instead of one for each: a shorter way for answers where processors are few
-    #[arg(long)]
-    combined: bool,
+    /// One thread for both ways instead of one for each: less work, and a shorter way for answers [default: yes with one or
+    /// two processors]
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = tuning::yes_or_no)]
+    combined: Option<bool>,
     /// Keep the data workers on these processors, such as 0-3,6: tx 0, rx 0, tx 1, ... one each, and round again
     #[arg(long, value_name = "LIST", value_parser = tuning::cpus)]
     cpus: Option<std::vec::Vec<usize>>,
@@ -29,7 +30,7 @@ impl TuningArgs {
     /// These, and where they say nothing, `or`.
     pub fn over(self, or: Tuning) -> Tuning {
         Tuning {
-            combined: self.combined || or.combined,
+            combined: self.combined.or(or.combined),
             busy_poll: self.busy_poll.unwrap_or(or.busy_poll),
             cpus: self.cpus.unwrap_or(or.cpus),
             udp_buffer: self.udp_buffer.unwrap_or(or.udp_buffer),

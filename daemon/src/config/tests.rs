@@ -128,7 +128,7 @@ fn everything_that_a_file_may_say() {
         workers: Workers {
             count: std::num::NonZeroUsize::new(2),
             tuning: Tuning {
-                combined: true,
+                combined: Some(true),
                 busy_poll: clockshim::BootDuration::from_micros(30),
                 cpus: vec![0, 1, 2, 5],
                 udp_buffer: 4 << 20,

@@ -77,14 +77,6 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
     }
 }
 
-pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err(format!("is wrong: `{text}` is neither yes nor no")),
-    }
-}
-
 pub(super) fn keepalive(text: &str) -> Result<u16, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(0);

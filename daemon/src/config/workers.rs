@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use clockshim::BootDuration;
 
 use super::parse::{Once, Setting, shown};
-use super::values::yes_or_no;
 use crate::tuning::{self, Tuning};
 
 /// `[Workers]`, where it says something.
@@ -35,7 +34,9 @@ impl WorkersDraft {
                 text.parse()
                     .map_err(|_| format!("is {text:?}; it is a number from 1"))
             }),
-            "combined" => self.combined.set(&setting("Combined"), yes_or_no),
+            "combined" => self.combined.set(&setting("Combined"), |text| {
+                tuning::yes_or_no(text).map_err(is_wrong)
+            }),
             "busypoll" => self.busy_poll.set(&setting("BusyPoll"), |text| {
                 tuning::busy_poll(text).map_err(is_wrong)
             }),
@@ -60,7 +61,7 @@ impl WorkersDraft {
         Workers {
             count: self.count.take(),
             tuning: Tuning {
-                combined: self.combined.take().unwrap_or(defaults.combined),
+                combined: self.combined.take().or(defaults.combined),
                 busy_poll: self.busy_poll.take().unwrap_or(defaults.busy_poll),
                 cpus: self.cpus.take().unwrap_or(defaults.cpus),
                 udp_buffer: self.udp_buffer.take().unwrap_or(defaults.udp_buffer),

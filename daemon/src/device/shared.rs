@@ -59,6 +59,8 @@ pub struct Shared {
     rx_wakers: Vec<Waker>,
     /// Workers go on without a pause for as long as packets wait.
     pub never_yield: bool,
+    /// Whether a worker carries both ways.
+    combined: bool,
     pub tuning: Tuning,
     stopping: watch::Sender<bool>,
 }
@@ -88,14 +90,17 @@ impl Shared {
                 .map(|index| Arc::new(WorkerMetrics::new(watched(index))))
                 .collect()
         };
-        let tx_metrics = if tuning.combined {
+        // The worker of 2019, which does not yield, had a thread of its own.
+        let combined = tuning.combined.unwrap_or(!never_yield && processors_are_few());
+        let tx_metrics = if combined {
             metrics("txrx", 0..tx_workers, "hpetun::combined_worker::run")
         } else {
             metrics("tx", 0..tx_workers, "hpetun::tx_worker::run")
         };
         // A combined worker keeps two accounts. Sockets without a queue, as with a plain interface, have an rx worker.
-        let combined = tx_metrics.iter().filter(|_| tuning.combined);
-        let mut rx_metrics: Vec<_> = combined
+        let mut rx_metrics: Vec<_> = tx_metrics
+            .iter()
+            .filter(|_| combined)
             .map(|tx| Arc::new(WorkerMetrics::new(tx.thread.clone())))
             .collect();
         rx_metrics.extend(metrics(
@@ -126,6 +131,7 @@ impl Shared {
             dump_waker: Waker::new()?,
             rx_wakers: (0..rx_workers).map(|_| Waker::new()).collect::<io::Result<_>>()?,
             never_yield,
+            combined,
             tuning,
             stopping: watch::Sender::new(false),
         })
@@ -269,7 +275,7 @@ impl Shared {
 
     /// The threads that carry packets.
     pub fn data_workers(&self) -> Vec<(Arc<Watched>, Work)> {
-        let combined = self.tuning.combined;
+        let combined = self.combined;
         let tx = self.tx_metrics.iter().enumerate().map(|(index, tx)| {
             let work = if combined {
                 Work::Both(index)
@@ -350,6 +356,12 @@ impl Shared {
         error!(worker, error = %cause, "worker failed; stopping");
         self.stop();
     }
+}
+
+/// So few that two threads a tunnel are in each other's way: both ends on two processors, one thread each took a sixth off the
+/// processor time and a fifth off a ping.
+fn processors_are_few() -> bool {
+    std::thread::available_parallelism().is_ok_and(|processors| processors.get() <= 2)
 }
 
 fn is_any_readable(fds: [Option<BorrowedFd<'_>>; 2]) -> bool {

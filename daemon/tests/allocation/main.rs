@@ -108,7 +108,7 @@ impl Pair {
             offload,
             workers: Some(workers),
             tuning: Tuning {
-                combined,
+                combined: Some(combined),
                 ..Tuning::default()
             },
             ..options(name)

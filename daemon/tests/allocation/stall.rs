@@ -22,7 +22,9 @@ pub fn the_first_line_is_written_without_an_allocation() {
         format: Format::Text,
     })
     .expect("nobody else logs here");
-    let host = Host::start(crate::options("alloc-w"), "10.9.1.1", "fd09:1::1");
+    let mut options = crate::options("alloc-w");
+    options.tuning.combined = Some(false);
+    let host = Host::start(options, "10.9.1.1", "fd09:1::1");
     // The first stall finds tables to be made and files to be opened.
     stall(&host);
     finish(&mut log);
