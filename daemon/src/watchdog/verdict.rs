@@ -44,7 +44,10 @@ pub fn judge_clock(verdict: &clockshim::Verdict) -> (Option<Hypothesis>, String)
     if onset.stood_still() || verdict.deviation.stood_still() {
         let reason = format!("the counter stood at {after:#x}, while the others went on");
         (Some(H3), reason)
-    } else if onset.since_zero_ns <= onset.span_ns && onset.gained_ns.unsigned_abs() > onset.span_ns / 200 {
+    } else if after < before
+        && onset.since_zero_ns <= onset.span_ns
+        && onset.gained_ns.unsigned_abs() > onset.span_ns / 200
+    {
         let reason = format!("the counter fell from {before:#x} to {after:#x}: it started again from zero");
         (Some(H9), reason)
     } else if verdict.ongoing || is_drift {

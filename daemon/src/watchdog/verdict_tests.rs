@@ -209,5 +209,7 @@ fn clocks_that_go_wrong_without_a_stall() {
     assert_eq!(verdict(-100_000_000, false, (900, 800), old), Some(H8));
     assert_eq!(verdict(-2_000_000_000, false, (900, 3), 100_000), Some(H9));
     assert_eq!(verdict(2_000_000_000, false, (900, 3000), old), Some(H9));
+    // Near zero since it has just begun: nothing fell.
+    assert_eq!(verdict(-245_000_000, true, (0, 120_000), 5_000_000), Some(H10));
     assert_eq!(verdict(50_000_000, true, (7, 9), old), None);
 }
