@@ -53,7 +53,7 @@ fn status_as_json_and_as_text() {
 #[test]
 fn workers_are_threads_of_these_names() {
     threads_are_named("--combined=no --workers 1", &["wg-tx/0", "wg-rx/0"]);
-    threads_are_named("--combined --workers 2", &["wg-txrx/0", "wg-txrx/1"]);
+    threads_are_named("--combined --workers 1", &["wg-txrx/0"]);
 }
 
 fn threads_are_named(options: &str, names: &[&str]) {
