@@ -1,7 +1,7 @@
 //! hpetun: a userspace, WireGuard-compatible tunnel daemon for Linux.
 //!
-//! The way of a packet out is [`tx_worker`], the way in [`rx_worker`], both in one thread [`combined_worker`]; handshakes and timers run in [`handshake`]. What
-//! one peer knows of the protocol is [`tunnel`]; [`noise`] alone knows boringtun.
+//! The way of a packet out is [`tx_worker`], the way in [`rx_worker`], both in one thread [`combined_worker`]; handshakes and
+//! timers run in [`handshake`]. What one peer knows of the protocol is [`tunnel`]; [`noise`] alone knows boringtun.
 
 #![allow(
     rustdoc::private_intra_doc_links,

@@ -81,14 +81,6 @@ pub fn udp_buffer(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("`{text}` is no size from 64K to 1024M, such as 7M"))
 }
 
-pub fn yes_or_no(text: &str) -> Result<bool, String> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err(format!("`{text}` is neither yes nor no")),
-    }
-}
-
 /// Processors by number, such as `0-3,6`, in the order in which they are given.
 pub fn cpus(text: &str) -> Result<Vec<usize>, String> {
     let wrong = || format!("`{text}` is no list of processors below {MAX_CPUS}, such as 0-3,6");

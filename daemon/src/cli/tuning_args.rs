@@ -3,13 +3,14 @@
 use clap::Args;
 use clockshim::BootDuration;
 
+use crate::config;
 use crate::tuning::{self, Tuning};
 
 #[derive(Debug, Clone, Args)]
 pub struct TuningArgs {
     /// One thread for both ways instead of one for each: less work, and a shorter way for answers [default: yes with one or
     /// two processors]
-    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = tuning::yes_or_no)]
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = config::yes_or_no)]
     combined: Option<bool>,
     /// Keep the data workers on these processors, such as 0-3,6: tx 0, rx 0, tx 1, ... one each, and round again
     #[arg(long, value_name = "LIST", value_parser = tuning::cpus)]

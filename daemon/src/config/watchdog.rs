@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::parse::{At, Once, Setting, shown};
-use crate::tuning;
+use super::values::yes_or_no;
 use crate::watchdog::options::{Action, KERNEL_THRESHOLD, Options, threshold};
 
 #[derive(Default)]
@@ -36,9 +36,9 @@ impl WatchdogDraft {
             "action" => self
                 .action
                 .set(&setting("Action"), |text| text.parse().map_err(is_wrong)),
-            "allworkers" => self.all_workers.set(&setting("AllWorkers"), |text| {
-                tuning::yes_or_no(text).map_err(is_wrong)
-            }),
+            "allworkers" => self
+                .all_workers
+                .set(&setting("AllWorkers"), |text| yes_or_no(text).map_err(is_wrong)),
             _ => Err(format!(
                 "[Watchdog] has no key {}; it has Threshold, Preset, Action and AllWorkers",
                 shown(key)

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use clockshim::BootDuration;
 
 use super::parse::{Once, Setting, shown};
+use super::values::yes_or_no;
 use crate::tuning::{self, Tuning};
 
 /// `[Workers]`, where it says something.
@@ -34,9 +35,9 @@ impl WorkersDraft {
                 text.parse()
                     .map_err(|_| format!("is {text:?}; it is a number from 1"))
             }),
-            "combined" => self.combined.set(&setting("Combined"), |text| {
-                tuning::yes_or_no(text).map_err(is_wrong)
-            }),
+            "combined" => self
+                .combined
+                .set(&setting("Combined"), |text| yes_or_no(text).map_err(is_wrong)),
             "busypoll" => self.busy_poll.set(&setting("BusyPoll"), |text| {
                 tuning::busy_poll(text).map_err(is_wrong)
             }),

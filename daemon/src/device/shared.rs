@@ -358,8 +358,8 @@ impl Shared {
     }
 }
 
-/// So few that two threads a tunnel are in each other's way: both ends on two processors, one thread each took a sixth off the
-/// processor time and a fifth off a ping.
+/// So few that two threads a tunnel are in each other's way: both ends on two processors, one thread each took a seventh off
+/// the processor time of TCP and a fifth off a ping.
 fn processors_are_few() -> bool {
     std::thread::available_parallelism().is_ok_and(|processors| processors.get() <= 2)
 }

@@ -43,10 +43,6 @@ pub fn run(
             tcp::run(&connections, length, check)
         }
         Protocol::Udp { .. } | Protocol::Flood => {
-            let rate = match run.protocol {
-                Protocol::Udp { rate } => Some(rate),
-                _ => None,
-            };
             let receiver = to
                 .enter(|| Ok(UdpSocket::bind(here)?))
                 .context("cannot receive the load")?;
@@ -55,6 +51,7 @@ pub fn run(
                 sender.connect(receiver.local_addr()?)?;
                 Ok(sender)
             });
+            let rate = run.protocol.rate();
             udp::run(&sender?, &receiver, datagram as usize, rate, length, check)
         }
     }

@@ -52,13 +52,10 @@ pub fn run(
         .into();
     match run.protocol {
         Protocol::Tcp => arguments.extend(["-P".to_owned(), run.streams.to_string()]),
-        Protocol::Udp { rate } => {
-            arguments.extend(["-u".to_owned(), "-b".to_owned(), format!("{rate}M")]);
-            arguments.extend(["-l".to_owned(), datagram.to_string()]);
-        }
-        Protocol::Flood => {
-            let (unlimited, datagram) = ("0", datagram.to_string());
-            arguments.extend(["-u", "-b", unlimited, "-l", &datagram].map(str::to_owned));
+        Protocol::Udp { .. } | Protocol::Flood => {
+            let unlimited = "0".to_owned();
+            let rate = run.protocol.rate().map_or(unlimited, |rate| format!("{rate}M"));
+            arguments.extend(["-u", "-b", &rate, "-l", &datagram.to_string()].map(str::to_owned));
         }
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

@@ -34,6 +34,14 @@ impl Protocol {
         }
     }
 
+    /// In Mbit/s, where it is fixed.
+    pub fn rate(self) -> Option<u32> {
+        match self {
+            Self::Udp { rate } => Some(rate),
+            Self::Tcp | Self::Flood => None,
+        }
+    }
+
     /// Payload of a datagram in a tunnel of this MTU.
     fn payload(self, mtu: u32) -> u32 {
         match self {

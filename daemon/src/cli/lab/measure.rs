@@ -29,12 +29,16 @@ fn parse_stat(stat: &str) -> Option<f64> {
 
 /// The most memory that a process ever had resident, in bytes. `None` once it has ended.
 pub fn peak_memory(pid: Pid) -> Option<u64> {
-    parse_memory("VmHWM:", &fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    memory(pid, "VmHWM:")
 }
 
 /// The memory that a process has resident now, in bytes. `None` once it has ended.
 pub fn resident_memory(pid: Pid) -> Option<u64> {
-    parse_memory("VmRSS:", &fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: Pid, field: &str) -> Option<u64> {
+    parse_memory(field, &fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
 }
 
 fn parse_memory(field: &str, status: &str) -> Option<u64> {
