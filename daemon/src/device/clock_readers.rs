@@ -15,6 +15,8 @@ use crate::watchdog::roster::Watched;
 /// Reads in one burst, a tenth of a millisecond or so with an HPET, and the pause after it: a reader takes a quarter of a processor.
 const BURST: usize = 80;
 const PAUSE: Duration = Duration::from_micros(300);
+/// Of SCHED_FIFO: enough to preempt, and not the watchdog.
+const LOWEST: i32 = 1;
 
 /// How many, and whether one of them is to spin at a fixed priority over the processor of another.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +77,7 @@ enum Place {
 fn read(device: &Arc<Shared>, place: Place) {
     if place != Place::Anywhere {
         let placed = thread::pin_to_last_cpu().and_then(|()| match place {
-            Place::Over => thread::set_fifo(),
+            Place::Over => thread::set_fifo(LOWEST),
             _ => Ok(()),
         });
         if let Err(error) = placed {

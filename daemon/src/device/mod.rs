@@ -182,7 +182,9 @@ impl Device {
                 Work::Unknown | Work::Control => continue,
             }?;
         }
-        let dog = Watchdog::new(shared.clone(), watchdog, posts);
+        let (dog, scribe) = Watchdog::new(shared.clone(), watchdog, posts);
+        let own = Watched::silent("wg-report", "hpetun::watchdog::scribe::run");
+        self.spawn(own, move || scribe.run())?;
         let own = Watched::silent("wg-watchdog", "hpetun::watchdog::run");
         self.spawn(own, move || dog.run())
     }

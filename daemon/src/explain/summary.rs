@@ -125,10 +125,11 @@ fn own(trace: &Trace) -> Vec<String> {
                 format!(" word {:016x}: value {:08x}, lock {held}.", lock.word, lock.value)
             });
             lines.push(format!(
-                "Clock: {}.{lock} Owner: {}. Taken {} times since the stall began, by {} owners; {} different values seen; the value \
+                "Clock: {}.{lock} Owner: {}. In {:.1} s taken {} times, by {} owners; {} different values seen; the value \
                  has been the same for {:.1} s.",
                 clock.name,
                 clock.owner.as_deref().unwrap_or("none"),
+                clock.counted_ms / 1e3,
                 clock.acquisitions,
                 clock.owners_seen,
                 clock.values_seen,

@@ -30,12 +30,14 @@ pub fn set_nice(nice: i32) -> io::Result<()> {
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(|_| ())
 }
 
-/// Runs the calling thread before all that have no fixed priority, at the lowest one of SCHED_FIFO. `EPERM` without the
-/// right.
-pub fn set_fifo() -> io::Result<()> {
-    let lowest = libc::sched_param { sched_priority: 1 };
+/// Runs the calling thread before all that have no fixed priority, at this one of SCHED_FIFO, of 1 (the lowest) to 99. `EPERM`
+/// without the right.
+pub fn set_fifo(priority: i32) -> io::Result<()> {
+    let priority = libc::sched_param {
+        sched_priority: priority,
+    };
     // SAFETY: the parameters are readable for the call; zero names the calling thread.
-    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) }).map(|_| ())
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) }).map(|_| ())
 }
 
 /// The processors that the calling thread may run on, by number.

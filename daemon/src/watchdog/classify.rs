@@ -18,8 +18,8 @@ pub fn classify(figures: &Figures) -> Class {
         _ if slept > 50.0 && ran < BARELY_RAN && waited < BARELY_RAN => Class::Blocked,
         _ if ran < BARELY_RAN => Class::Starved,
         // It gets on as fast as it is let.
-        _ if figures.packets > 0 && ran < waited => Class::Starved,
-        _ if figures.packets > 0 => Class::Hogging,
+        _ if figures.packets_lately > 0 && ran < waited => Class::Starved,
+        _ if figures.packets_lately > 0 => Class::Hogging,
         _ => Class::Spinning,
     }
 }
@@ -28,12 +28,13 @@ pub fn classify(figures: &Figures) -> Class {
 mod tests {
     use super::*;
 
-    fn class(state: Option<char>, ran: f64, waited: f64, packets: u64) -> Class {
+    fn class(state: Option<char>, ran: f64, waited: f64, packets_lately: u64) -> Class {
         classify(&Figures {
             state,
             user_percent: ran,
             waiting_percent: waited,
-            packets,
+            packets: 500,
+            packets_lately,
             ..Figures::default()
         })
     }

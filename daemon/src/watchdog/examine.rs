@@ -20,7 +20,7 @@ const SAMPLES_APART: Duration = Duration::from_millis(5);
 /// Between two looks at the lock meanwhile.
 const LOOKS_APART: Duration = Duration::from_micros(500);
 
-/// A thread as it was before and after the samples of another were taken.
+/// A thread as it was before the samples of another were taken.
 #[derive(Debug)]
 struct Bystander {
     thread: Arc<Watched>,
@@ -29,11 +29,20 @@ struct Bystander {
     syscall: Option<String>,
 }
 
-/// What was seen of a stalled thread and of the lock's holder, before any of it is made readable.
+/// The same, and as it was some time after that.
 #[derive(Debug)]
+pub struct Witness {
+    bystander: Bystander,
+    shot: Shot,
+    after: Option<Usage>,
+    passed: Duration,
+}
+
+/// What was seen of a stalled thread and of the lock's holder, before any of it is made readable.
+#[derive(Debug, Default)]
 pub struct Exposure {
     pub shots: Vec<Shot>,
-    holder: Option<(Bystander, Shot, Option<Usage>, Duration)>,
+    holder: Option<Witness>,
 }
 
 /// Takes samples of `thread`, looks at the lock all the while, and at whoever held it as it was `found`.
@@ -51,18 +60,13 @@ pub fn expose(
     let mut at = since;
     for _ in 0..SAMPLES {
         while clock::monotonic() < at {
-            watch.look(clock::monotonic(), lock(), true);
+            watch.look(clock::monotonic(), lock());
             std::thread::sleep(LOOKS_APART);
         }
         shots.extend(thread.map(|thread| shoot(thread, &lock)));
         at = clock::monotonic() + SAMPLES_APART;
     }
-    let holder = holder.map(|holder| {
-        let passed = clock::monotonic().saturating_sub(since);
-        let after = holder.task.as_ref().and_then(Task::usage);
-        let shot = shoot(&holder.thread, || None);
-        (holder, shot, after, passed)
-    });
+    let holder = holder.map(|holder| holder.seen_again(since));
     Exposure { shots, holder }
 }
 
@@ -80,13 +84,12 @@ impl Exposure {
     }
 
     pub fn holder(&self, unwinder: &mut Unwinder) -> Option<ThreadFacts> {
-        let (holder, shot, after, passed) = self.holder.as_ref()?;
-        Some(holder.facts(shot, *after, *passed, unwinder))
+        Some(self.holder.as_ref()?.facts(unwinder))
     }
 }
 
 /// Everybody but the one with that thread id.
-pub fn others(but: u32, unwinder: &mut Unwinder) -> Vec<ThreadFacts> {
+pub fn others(but: u32) -> Vec<Witness> {
     let everybody = everybody().unwrap_or_default().into_iter();
     let others: Vec<_> = everybody
         .filter(|thread| thread.tid() != 0 && thread.tid() != but)
@@ -94,15 +97,7 @@ pub fn others(but: u32, unwinder: &mut Unwinder) -> Vec<ThreadFacts> {
         .collect();
     let since = clock::monotonic();
     std::thread::sleep(SAMPLES_APART);
-    let passed = clock::monotonic().saturating_sub(since);
-    others
-        .iter()
-        .map(|other| {
-            let after = other.task.as_ref().and_then(Task::usage);
-            let shot = shoot(&other.thread, || None);
-            other.facts(&shot, after, passed, unwinder)
-        })
-        .collect()
+    others.into_iter().map(|other| other.seen_again(since)).collect()
 }
 
 /// The thread with that id, if it is a known one.
@@ -122,31 +117,40 @@ impl Bystander {
         }
     }
 
-    fn facts(
-        &self,
-        shot: &Shot,
-        after: Option<Usage>,
-        passed: Duration,
-        unwinder: &mut Unwinder,
-    ) -> ThreadFacts {
-        let sample = shot.develop(shot.at, unwinder);
-        let (cpu_percent, waiting_percent) = match (&self.before, &after) {
-            (Some(before), Some(after)) => shares_of(before, after, passed),
+    fn seen_again(self, since: Duration) -> Witness {
+        let passed = clock::monotonic().saturating_sub(since);
+        let after = self.task.as_ref().and_then(Task::usage);
+        Witness {
+            shot: shoot(&self.thread, || None),
+            bystander: self,
+            after,
+            passed,
+        }
+    }
+}
+
+impl Witness {
+    /// Made readable.
+    pub fn facts(&self, unwinder: &mut Unwinder) -> ThreadFacts {
+        let before = self.bystander.before;
+        let sample = self.shot.develop(self.shot.at, unwinder);
+        let (cpu_percent, waiting_percent) = match (&before, &self.after) {
+            (Some(before), Some(after)) => shares_of(before, after, self.passed),
             _ => (0.0, 0.0),
         };
         // One that sleeps in slices is found awake now and then: it could run all the while only if it was so at both looks.
         let states = || {
-            [self.before, after]
+            [before, self.after]
                 .into_iter()
                 .flatten()
                 .map(|usage| usage.state)
         };
         let state = states().find(|state| *state != b'R').or(states().next());
         ThreadFacts {
-            name: self.thread.name.clone(),
-            tid: self.thread.tid(),
+            name: self.bystander.thread.name.clone(),
+            tid: self.bystander.thread.tid(),
             state: state.map(char::from),
-            syscall: self.syscall.clone(),
+            syscall: self.bystander.syscall.clone(),
             cpu_percent,
             waiting_percent,
             registers: sample.registers,

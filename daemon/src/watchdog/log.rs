@@ -17,11 +17,15 @@ const TARGET: &str = "watchdog";
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event<'a> {
     Stall {
+        /// From detection to this line: to read names takes its time.
+        told_after_ms: f64,
         report: &'a StallReport,
         /// The report for people.
         text: String,
     },
     Recovered {
+        /// From when it was seen to this line.
+        told_after_ms: f64,
         worker: &'a str,
         tid: u32,
         after_ms: f64,
@@ -54,11 +58,15 @@ pub fn headline(headline: Headline<'_>) {
 }
 
 /// The rest of the report.
-pub fn report(report: &StallReport) {
+pub fn report(report: &StallReport, told_after_ms: f64) {
     let message = report.headline().to_string();
     let text = || report.to_string();
     if logging::is_json() && tracing::event_enabled!(Level::ERROR) {
-        let event = Event::Stall { report, text: text() };
+        let event = Event::Stall {
+            told_after_ms,
+            report,
+            text: text(),
+        };
         return logging::json_event(Level::ERROR, TARGET, &message, &event);
     }
     for line in report.lines() {
@@ -66,8 +74,9 @@ pub fn report(report: &StallReport) {
     }
 }
 
-pub fn recovered(worker: &str, tid: u32, after_ms: f64) {
+pub fn recovered(worker: &str, tid: u32, after_ms: f64, told_after_ms: f64) {
     let event = Event::Recovered {
+        told_after_ms,
         worker,
         tid,
         after_ms,

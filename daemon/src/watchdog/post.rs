@@ -45,6 +45,8 @@ struct Baseline {
     pulse: Pulse,
     usage: Usage,
     stolen: Duration,
+    /// What it had carried when half of the threshold was over.
+    midway: Option<u64>,
 }
 
 impl Post {
@@ -89,7 +91,19 @@ impl Post {
             pulse,
             usage,
             stolen: steal.of(usage.cpu),
+            midway: None,
         });
+    }
+
+    /// To be called at every look at which it shows no sign of life.
+    pub fn note_midway(&mut self, now: Duration) {
+        let half = self.detector.threshold() / 2;
+        if let Some(baseline) = &mut self.baseline
+            && baseline.midway.is_none()
+            && now.saturating_sub(baseline.at) >= half
+        {
+            baseline.midway = Some(self.watched.heart.pulse().packets);
+        }
     }
 
     /// When its present stall, if it is one, was first seen.
@@ -121,6 +135,8 @@ impl Post {
         let passed = now.saturating_sub(baseline.at);
         figures.seconds = passed.as_secs_f64();
         figures.packets = pulse.packets.saturating_sub(baseline.pulse.packets);
+        let midway = baseline.midway.unwrap_or(baseline.pulse.packets);
+        figures.packets_lately = pulse.packets.saturating_sub(midway);
         figures.yields = pulse.yields.saturating_sub(baseline.pulse.yields);
         if let Some(usage) = usage {
             shares(&mut figures, &baseline.usage, &usage, passed);

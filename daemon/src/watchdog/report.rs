@@ -88,6 +88,10 @@ pub struct Figures {
     pub seconds: f64,
     /// Packets carried, and waits begun, meanwhile.
     pub packets: u64,
+    /// Of those packets, the ones of the latter half of the threshold and after it: none, where it was at work for a while before
+    /// that befell which stalled it.
+    #[serde(default)]
+    pub packets_lately: u64,
     pub yields: u64,
     /// What it was at: `read`, `stamp`, `route`, `seal`, `send`, ...
     pub stage: String,
@@ -176,10 +180,14 @@ pub struct ClockFacts {
     pub held_ms: f64,
     /// For so long the value has been the same.
     pub value_same_ms: f64,
-    /// Times the lock was taken since the stall began, and different owners seen.
+    /// For so long, the last of the stall, the following are counted: all of it, if the lock was held and nothing changed all the
+    /// while, or else the latter half, as far as that is remembered.
+    #[serde(default)]
+    pub counted_ms: f64,
+    /// Times the lock was taken, and different owners seen.
     pub acquisitions: u64,
     pub owners_seen: u32,
-    /// Values seen in the word since the stall began: one means that it never changed.
+    /// Values seen in the word: one means that it never changed.
     pub values_seen: u32,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clockshim::hpet::LockReport;
 use clockshim::{OpenError, SourceKind};
 
-use super::examine;
+use super::examine::{self, Exposure};
 use super::hypothesis::{Hypothesis, Verdict};
 use super::lock_watch::LockWatch;
 use super::log::{self, Event};
@@ -33,7 +33,7 @@ const TORN_PAUSE: Duration = Duration::from_secs(60);
 /// Watches the lock of the clock in use, from look to look.
 #[derive(Debug, Default)]
 pub struct Rescuer {
-    last: Option<LockReport>,
+    last: Option<(SourceKind, LockReport)>,
     /// Looks running at which the lock was stuck.
     stuck_for: u32,
     aftermath: Option<Aftermath>,
@@ -57,47 +57,49 @@ impl Rescuer {
         self.stuck_for = 0;
     }
 
-    /// One look. Goes over to another clock at once where this one holds its readers up.
+    /// One look. Goes over to another clock at once where this one holds its readers up. A lock that is stuck is to be told of.
     pub fn look(
         &mut self,
         device: &Arc<Shared>,
         passed: Duration,
         watch: &mut LockWatch,
-        names: &mut Option<Unwinder>,
-    ) {
+    ) -> Option<StuckLock> {
         self.after(device);
         let clock = device.keeper.clock_report();
         let Some(now) = clock.lock else {
-            return self.forget();
+            self.forget();
+            return None;
         };
         self.tell_torn(&now);
-        let before = self.last.replace(now);
-        let found = before.and_then(|before| trouble(&before, &now, passed));
+        let before = self.last.replace((clock.kind, now));
+        let (_, before) = before.filter(|(kind, _)| *kind == clock.kind)?;
+        let found = trouble(&before, &now, passed);
         self.stuck_for = if found == Some(Trouble::Stuck) {
             self.stuck_for + 1
         } else {
             0
         };
-        let Some(trouble) = found else { return };
+        let trouble = found?;
         // On a busy machine a holder may be kept from its processor for one look, now and then.
         if trouble == Trouble::Stuck && self.stuck_for < STUCK_LOOKS {
-            return;
+            return None;
         }
         self.forget();
         // First the rescue, then the evidence.
         let switched = device.keeper.switch_to_best(&[]);
-        let before = before.unwrap_or(now);
         match trouble {
             Trouble::Stuck => {
                 let exposure = examine::expose(None, Some(now), watch, || device.keeper.lock_of(clock.kind));
-                let unwinder = names.get_or_insert_with(Unwinder::read);
-                let holder = exposure.holder(unwinder);
-                let report = stuck(clock.name, watch, holder, &before, now);
-                let what = "holds its readers up: its lock is not given back";
-                tell(device, clock.name, what, &switched, &report);
+                Some(StuckLock {
+                    facts: stuck(clock.name, watch, now),
+                    exposure,
+                    gave_up: now.bail_outs - before.bail_outs,
+                    switched,
+                })
             }
             Trouble::Frozen => {
                 let facts = ClockFacts {
+                    counted_ms: passed.as_secs_f64() * 1e3,
                     acquisitions: now.acquisitions - before.acquisitions,
                     values_seen: 1,
                     lock: Some(now),
@@ -112,20 +114,9 @@ impl Rescuer {
                     looks: 0,
                     moved: 0,
                 });
+                None
             }
         }
-    }
-
-    /// Threads have stalled in the clock: another clock for those to come, and a fresh value for those that wait.
-    pub fn fail_over(&mut self, device: &Arc<Shared>, report: &StallReport) {
-        let clock = device.keeper.clock_report();
-        if clock.lock.is_none() {
-            return; // Somebody has left it already.
-        }
-        let switched = device.keeper.switch_to_best(&[]);
-        device.keeper.free_waiters(clock.kind);
-        self.last = None;
-        tell(device, clock.name, "has stalled its readers", &switched, report);
     }
 
     fn tell_torn(&mut self, lock: &LockReport) {
@@ -149,6 +140,17 @@ impl Rescuer {
         }
         self.torn_pairs = lock.torn_pairs;
     }
+}
+
+/// Threads have stalled in the clock: another clock for those to come, and a fresh value for those that wait.
+pub fn fail_over(device: &Shared, report: &StallReport) {
+    let clock = device.keeper.clock_report();
+    if clock.lock.is_none() {
+        return; // Somebody has left it already.
+    }
+    let switched = device.keeper.switch_to_best(&[]);
+    device.keeper.free_waiters(clock.kind);
+    tell(device, clock.name, "has stalled its readers", &switched, report);
 }
 
 fn trouble(before: &LockReport, now: &LockReport, passed: Duration) -> Option<Trouble> {
@@ -207,24 +209,35 @@ impl Rescuer {
     }
 }
 
-/// A report on a lock that is not given back, by which nobody has stalled.
-fn stuck(
-    clock: &'static str,
-    watch: &LockWatch,
-    holder: Option<ThreadFacts>,
-    before: &LockReport,
-    now: LockReport,
-) -> StallReport {
+/// A clock that was left since its lock was not given back, though nobody has stalled by it.
+#[derive(Debug)]
+pub struct StuckLock {
+    facts: ClockFacts,
+    exposure: Exposure,
+    /// Readers that did, between two looks.
+    gave_up: u64,
+    switched: Result<SourceKind, OpenError>,
+}
+
+impl StuckLock {
+    pub fn tell(self, device: &Shared, unwinder: &mut Unwinder) {
+        let name = self.facts.name.clone();
+        let holder = self.exposure.holder(unwinder);
+        let report = on_the_clock(self.facts, holder, self.gave_up);
+        let what = "holds its readers up: its lock is not given back";
+        tell(device, &name, what, &self.switched, &report);
+    }
+}
+
+/// Whatever became of the lock since: the rescue came since nobody took it.
+fn stuck(clock: &'static str, watch: &LockWatch, now: LockReport) -> ClockFacts {
     let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
-    // Whatever became of the lock since: the rescue came since nobody took it.
-    let facts = ClockFacts {
+    ClockFacts {
         lock: Some(now),
         owner: name_of(now.owner),
         acquisitions: 0,
         ..watch.facts(clock::monotonic(), Duration::ZERO, clock, name_of)
-    };
-    let packets = now.bail_outs - before.bail_outs;
-    on_the_clock(facts, holder, packets)
+    }
 }
 
 /// A report on the clock alone, for the verdict to be reached by.

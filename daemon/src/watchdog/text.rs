@@ -117,12 +117,17 @@ fn or_unknown<T: fmt::Display>(value: Option<T>) -> String {
 
 fn figures(figures: &Figures) -> String {
     let mut text = format!(
-        "{:.0}% user, {:.0}% system, {:.0}% waiting for a CPU, {} yields, {} packets in {:.1} s; at {}",
+        "{:.0}% user, {:.0}% system, {:.0}% waiting for a CPU, {} yields, {} packets{} in {:.1} s; at {}",
         figures.user_percent,
         figures.system_percent,
         figures.waiting_percent,
         figures.yields,
         figures.packets,
+        if figures.packets > 0 && figures.packets_lately == 0 {
+            ", none of them lately,"
+        } else {
+            ""
+        },
         figures.seconds,
         figures.stage
     );
@@ -192,8 +197,9 @@ fn clock(clock: &ClockFacts) -> Option<String> {
     }
     let _ = write!(
         text,
-        "  acquisitions {}, owners seen {}, values seen {}; value unchanged for {}",
+        "  acquisitions {} in {}, owners seen {}, values seen {}; value unchanged for {}",
         clock.acquisitions,
+        Span(clock.counted_ms),
         clock.owners_seen,
         clock.values_seen,
         Span(clock.value_same_ms)

@@ -90,6 +90,7 @@ fn report() -> StallReport {
             owner: Some("wg-rx/0".to_owned()),
             held_ms: 23_000.0,
             value_same_ms: 23_000.0,
+            counted_ms: 23_000.0,
             owners_seen: 1,
             values_seen: 1,
             ..ClockFacts::default()
@@ -129,7 +130,7 @@ fn the_report_reads_like_the_kernels() {
         "RAX: 0000000000000000 RBX: 0000000000000000 RCX: 18a4c89e00000001",
         "FS:  n/a GS:  n/a knlGS: n/a",
         "Clock: hpet-sim faithful  word 18a4c89e00000001 (value 18a4c89e, locked)  owner wg-rx/0:7928 for 23s  \
-         acquisitions 0, owners seen 1, values seen 1; value unchanged for 23s",
+         acquisitions 0 in 23s, owners seen 1, values seen 1; value unchanged for 23s",
         "Call Trace:",
         " look (inlined) clockshim/src/hpet/lock.rs:184",
         " hpetun::tx_worker::TxWorker::run+0x183/0x220 daemon/src/tx_worker.rs:90",

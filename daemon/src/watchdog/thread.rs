@@ -21,15 +21,17 @@ use super::post::{Post, Work};
 use super::report::{Class, Figures, StallReport};
 use super::rescue::Rescuer;
 use super::roster::{Life, Watched, remember_panics};
+use super::scribe::{Desk, Draft, Job, Recovery, Scribe};
 use super::steal::Steal;
 use super::text::Headline;
-use super::unwind::Unwinder;
-use super::{classify, task, verdict};
+use super::{classify, task};
 use crate::device::Shared;
-use crate::sys::{clock, poll};
+use crate::sys::{clock, poll, thread};
 
 /// The longest time between two looks at the lock of a clock: a reader must not wait for it for long.
 const LOCK_LOOKS: Duration = Duration::from_millis(20);
+/// Of SCHED_FIFO: over those who spin at the lowest one, under the kernel's own interrupt threads (50).
+const PRIORITY: i32 = 2;
 
 #[derive(Debug)]
 pub struct Watchdog {
@@ -41,8 +43,7 @@ pub struct Watchdog {
     discipline: Discipline,
     steal: Steal,
     feeder: Feeder,
-    /// Kept while anybody is stalled: making the tables takes a tenth of a second, keeping them megabytes.
-    names: Option<Unwinder>,
+    desk: Desk,
     /// When it last looked, at the lock and at the threads.
     last: Duration,
     last_threads: Duration,
@@ -50,12 +51,14 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    pub fn new(device: Arc<Shared>, options: Options, threads: Vec<(Arc<Watched>, Work)>) -> Self {
+    /// It, and who writes for it.
+    pub fn new(device: Arc<Shared>, options: Options, threads: Vec<(Arc<Watched>, Work)>) -> (Self, Scribe) {
         remember_panics();
+        let (scribe, desk) = Scribe::new(device.clone(), options.action);
         let posts = threads
             .into_iter()
             .map(|(thread, work)| Post::new(thread, work, options.threshold));
-        Self {
+        let dog = Self {
             posts: posts.collect(),
             device,
             options,
@@ -64,17 +67,17 @@ impl Watchdog {
             discipline: Discipline::default(),
             steal: Steal::new(task::tick()),
             feeder: Feeder::of_this_unit(),
-            names: None,
+            desk,
             last: Duration::ZERO,
             last_threads: Duration::ZERO,
             pauses: Pauses::default(),
-        }
+        };
+        (dog, scribe)
     }
 
     /// Until the device stops.
     pub fn run(mut self) {
-        // Where that is allowed it runs before those that it watches.
-        let _ = crate::sys::thread::set_nice(-10);
+        run_before_others();
         if self.options.action == Action::Off {
             info!("watchdog is off");
         } else {
@@ -126,11 +129,11 @@ impl Watchdog {
         }
         self.last = now;
         self.excuse_pauses(now, passed);
-        let suspicion = self.posts.iter().any(|post| post.detector.is_suspect());
         let lock = self.device.keeper.clock_report().lock;
-        self.lock.look(now, lock, suspicion);
-        self.rescuer
-            .look(&self.device, passed, &mut self.lock, &mut self.names);
+        self.lock.look(now, lock);
+        if let Some(stuck) = self.rescuer.look(&self.device, passed, &mut self.lock) {
+            self.write(Job::Stuck(Box::new(stuck)));
+        }
         let since_threads = now.saturating_sub(self.last_threads);
         if since_threads >= self.thread_period() {
             self.last_threads = now;
@@ -138,11 +141,18 @@ impl Watchdog {
                 self.look_at(post, now, since_threads);
             }
         }
-        let is_well = !self.posts.iter().any(|post| post.detector.is_stalled());
-        if is_well {
-            self.names = None;
+        self.feeder.feed(now, !self.anybody_is_stalled());
+    }
+
+    fn anybody_is_stalled(&self) -> bool {
+        self.posts.iter().any(|post| post.detector.is_stalled())
+    }
+
+    fn write(&self, job: Job) {
+        self.desk.keep_names(self.anybody_is_stalled());
+        if !self.desk.put(job) {
+            self.device.record.suppressed();
         }
-        self.feeder.feed(now, is_well);
     }
 
     /// A watchdog that comes late was held up by something that held up the others too: a sleep, a pause of the virtual
@@ -176,7 +186,7 @@ impl Watchdog {
         }
         let sighting = post.sighting(|work| device.has_work(work));
         match post.detector.look(passed, sighting) {
-            None => {}
+            None => post.note_midway(now),
             Some(Event::Suspected) => post.suspect(now, steal),
             Some(Event::Stalled { stuck, number }) => {
                 if number == 1 && post.was_stolen(now, steal) {
@@ -190,9 +200,15 @@ impl Watchdog {
                 self.stalled(index, now, stuck, number);
             }
             Some(Event::Recovered { stuck }) => {
-                let stuck_ms = stuck.as_secs_f64() * 1e3;
-                log::recovered(&post.watched.name, post.watched.tid(), stuck_ms);
-                device.record.recovered(stuck_ms);
+                let after_ms = stuck.as_secs_f64() * 1e3;
+                device.record.recovered(after_ms);
+                let (worker, tid) = (post.watched.name.clone(), post.watched.tid());
+                self.write(Job::Recovered(Recovery {
+                    worker,
+                    tid,
+                    after_ms,
+                    seen: now,
+                }));
             }
         }
     }
@@ -228,60 +244,37 @@ impl Watchdog {
             number,
             suppressed,
             cpu: exposure.cpu().or(usage.map(|usage| usage.cpu)),
-            ..self.compose(&thread, since, figures, &exposure)
+            class: classify::classify(&figures),
+            figures,
+            ..self.outline(&thread, since)
         };
-        self.device.record.report(&report);
-        log::report(&report);
-        self.act(&report);
+        let others = if self.options.all_workers {
+            examine::others(report.tid)
+        } else {
+            Vec::new()
+        };
+        self.write(Job::Stall(Box::new(Draft {
+            report,
+            exposure,
+            others,
+            detected: now,
+        })));
     }
 
-    /// What is known of the stall but its place in a row of reports.
-    fn compose(
-        &mut self,
-        thread: &Watched,
-        since: Duration,
-        figures: Figures,
-        exposure: &Exposure,
-    ) -> StallReport {
+    /// What is known of a stall by who it is that stalls, and since when.
+    fn outline(&self, thread: &Watched, since: Duration) -> StallReport {
         let name = self.device.keeper.clock_report().name;
         let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
-        // Before names are read, which may take so long that it would count as part of the stall.
-        let clock = self.lock.facts(clock::monotonic(), since, name, name_of);
-        let unwinder = self.names.get_or_insert_with(Unwinder::read);
-        let mut report = StallReport {
+        StallReport {
             worker: thread.name.clone(),
             pid: std::process::id(),
             tid: thread.tid(),
-            cpu: exposure.cpu(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: kernel_release(),
             interface: self.device.tun.name().to_owned(),
             function: thread.function.to_owned(),
-            class: classify::classify(&figures),
-            figures,
-            samples: exposure.samples(unwinder),
-            clock: Some(clock),
-            holder: exposure.holder(unwinder),
+            clock: Some(self.lock.facts(clock::monotonic(), since, name, name_of)),
             ..StallReport::default()
-        };
-        if self.options.all_workers {
-            report.others = examine::others(thread.tid(), unwinder);
-        }
-        report.verdict = verdict::judge(&report);
-        report
-    }
-
-    fn act(&mut self, report: &StallReport) {
-        match self.options.action {
-            Action::Off | Action::Log => {}
-            Action::Failover if report.verdict.hypothesis.is_some() => {
-                self.rescuer.fail_over(&self.device, report);
-            }
-            Action::Failover => {}
-            Action::Abort => {
-                tracing::error!(target: "watchdog", "watchdog: ends the process, as asked for by Action = abort");
-                std::process::abort();
-            }
         }
     }
 
@@ -310,21 +303,33 @@ impl Watchdog {
             yields: pulse.yields,
             ..Figures::default()
         };
-        let exposure = examine::expose(None, None, &mut self.lock, || None);
+        let detected = clock::monotonic();
         let report = StallReport {
             number: 1,
             class: Class::Exited,
+            figures,
             panic,
-            ..self.compose(&thread, clock::monotonic(), figures, &exposure)
+            ..self.outline(&thread, detected)
         };
         log::headline(report.headline());
-        self.device.record.report(&report);
-        log::report(&report);
+        self.write(Job::Stall(Box::new(Draft {
+            report,
+            exposure: Exposure::default(),
+            others: Vec::new(),
+            detected,
+        })));
     }
 
     fn dump(&mut self) {
-        let unwinder = self.names.get_or_insert_with(Unwinder::read);
-        log::dump(&examine::others(0, unwinder));
+        self.write(Job::Dump(examine::others(0)));
+    }
+}
+
+/// Where that is allowed: one that waits for its turn like those that it watches cannot tell who keeps them from theirs.
+fn run_before_others() {
+    if let Err(error) = thread::set_fifo(PRIORITY) {
+        debug!(%error, "watchdog has no fixed priority; on a busy machine it may look late");
+        let _ = thread::set_nice(-10);
     }
 }
 

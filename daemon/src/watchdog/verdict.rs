@@ -129,6 +129,10 @@ impl<'a> Facts<'a> {
         let in_clock = self.reading > 0 && 2 * self.reading >= self.answered;
         let at_stamp = self.report.figures.stage == "stamp";
         match self.report.class {
+            // It gets on, but by readings of a value that never changes.
+            Class::Hogging if in_clock && !self.word_changes && clock.acquisitions > 0 => {
+                Some((H3, self.for_frozen()))
+            }
             Class::Hogging if in_clock => Some((H1, self.for_hogging())),
             Class::Hogging | Class::Stopped | Class::Exited => None,
             _ if !in_clock && !at_stamp => None,
@@ -202,7 +206,7 @@ impl<'a> Facts<'a> {
             "word unchanged between samples"
         };
         Some(match hypothesis {
-            H1 if figures.packets == 0 => format!("{word}, no packet moved"),
+            H1 if figures.packets_lately == 0 => format!("{word}, no packet moved"),
             H1 => return None,
             H2 if self.word_changes => word.to_owned(),
             H2 if clock.acquisitions > 0 => {

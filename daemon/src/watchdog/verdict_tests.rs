@@ -107,6 +107,9 @@ fn a_lock_that_changes_hands_over_one_value_is_h3() {
     let clock = report.clock.as_mut().unwrap();
     (clock.acquisitions, clock.owners_seen) = (70_000, 2);
     assert_eq!(found(&report), Some(H3));
+    // Also where packets get on between two waits.
+    report.class = Class::Hogging;
+    assert_eq!(found(&report), Some(H3));
 }
 
 #[test]
@@ -147,6 +150,7 @@ fn packets_without_a_yield_in_the_clock_are_h1() {
     let mut report = waiting(9);
     report.class = Class::Hogging;
     report.figures.packets = 31_000;
+    report.figures.packets_lately = 15_000;
     report.samples = vec![sample(5, 9, &[WAIT]), sample(6, 7, &[SECTION])];
     assert_eq!(found(&report), Some(H1));
     assert!(judge(&report).fits_2019.unwrap().fits);

@@ -82,6 +82,7 @@ fn report() -> StallReport {
             owner: Some("wg-rx/0:7928".to_owned()),
             held_ms: 23_000.0,
             value_same_ms: 23_000.0,
+            counted_ms: 23_000.0,
             owners_seen: 1,
             values_seen: 1,
             ..ClockFacts::default()

@@ -20,7 +20,7 @@ pub fn course() -> Course {
     Course::new(8, Duration::from_secs(3))
 }
 
-/// A hold of 2 s that begins at the strike, as host a logs it, and one event of every other kind.
+/// A hold of 2 s that begins at the strike, as host a logs it, with reports told 40 ms after the fact, and one event of every other kind.
 pub fn log() -> Log {
     Log::read(lines().iter().map(String::as_str)).unwrap()
 }
@@ -33,7 +33,7 @@ fn lines() -> Vec<String> {
             "watchdog: BUG: soft lockup - CPU#1 stuck for {stuck_ms} ms! [wg-tx/0:7927]\nClass: <spinning> & so on"
         );
         json!({"timestamp": at(second), "level": "ERROR", "target": "watchdog", "event": "stall",
-            "message": "BUG: soft lockup - CPU#1 stuck for 0s! [wg-tx/0:7927]", "report": report, "text": text})
+            "told_after_ms": 40.0, "message": "BUG: soft lockup - CPU#1 stuck for 0s! [wg-tx/0:7927]", "report": report, "text": text})
     };
     let recovered = |second, worker| {
         json!({"timestamp": at(second), "level": "WARN", "target": "watchdog", "event": "recovered",
@@ -43,8 +43,8 @@ fn lines() -> Vec<String> {
         json!({"timestamp": at("00.000000"), "level": "WARN", "message": "the clock will go wrong, as asked for",
             "fault": "hold,at=5400ms,for=2000ms", "target": "hpetun::cli::run"}),
         json!({"timestamp": at("01.000000"), "level": "INFO", "message": "interface created"}),
-        stall("05.504000", 1, 103.0),
-        stall("05.604000", 2, 203.0),
+        stall("05.544000", 1, 103.0),
+        stall("05.644000", 2, 203.0),
         json!({"timestamp": at("05.650000"), "event": "rescue", "action": "failover", "message": "using tsc now",
             "clock": stall_report(1, 250.0).clock, "holder": null, "verdict": stall_report(1, 250.0).verdict, "hypothesis": "H2"}),
         recovered("07.403000", "wg-tx/0"),
@@ -81,6 +81,7 @@ fn stall_report(number: u32, stuck_ms: f64) -> StallReport {
             owner: Some("hpet-reader/0".to_owned()),
             held_ms: stuck_ms,
             value_same_ms: stuck_ms,
+            counted_ms: stuck_ms,
             acquisitions: 0,
             owners_seen: 1,
             values_seen: 1,

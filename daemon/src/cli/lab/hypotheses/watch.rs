@@ -38,6 +38,11 @@ impl Moment {
         Self(self.0 + later)
     }
 
+    fn before(self, ms: f64) -> Self {
+        let earlier = Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
+        Self(self.0.saturating_sub(earlier))
+    }
+
     /// Seconds after `origin`, or before it.
     pub fn since(self, origin: Self) -> f64 {
         self.0.as_secs_f64() - origin.0.as_secs_f64()
@@ -46,6 +51,7 @@ impl Moment {
 
 #[derive(Debug, Clone)]
 pub struct Event {
+    /// When it was seen, which may be some time before it was logged.
     pub at: Moment,
     pub message: String,
     pub kind: Kind,
@@ -115,6 +121,8 @@ impl Log {
                 log.armed = Some(at);
                 continue;
             }
+            let told_after_ms = fields.get("told_after_ms").and_then(Value::as_f64);
+            let at = at.before(told_after_ms.unwrap_or_default());
             let message = text("message").unwrap_or_default();
             let kind = serde_json::from_value(Value::Object(fields)).with_context(explain)?;
             log.events.push(Event { at, message, kind });
