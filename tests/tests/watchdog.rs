@@ -178,20 +178,9 @@ fn a_worker_that_a_debugger_stopped_is_told_from_one_that_hangs() {
 }
 
 fn stopped_by_a_debugger(options: &str, name: &str) {
-    let pair = Plan {
-        a: hpetun().options(options),
-        endpoints: true,
-        ..Plan::default()
-    }
-    .loopback();
+    let pair = with_options(options);
     let daemon = &pair.a.daemon;
-    let workers = daemon.status()["workers"].clone();
-    let tx = workers.as_array().expect("workers").iter();
-    let tid = tx
-        .filter(|worker| worker["name"] == name)
-        .find_map(|worker| worker["tid"].as_u64())
-        .expect("a tx worker");
-    let traced = Traced::stop(tid as u32).expect("root may trace");
+    let traced = stop(daemon, name);
     pair.a.ping_in_vain(pair.b.v4);
     wait_for_log(daemon, "Verdict: none of H1 to H10: it was stopped from outside");
     let log = daemon.log();
@@ -203,6 +192,40 @@ fn stopped_by_a_debugger(options: &str, name: &str) {
     drop(traced);
     wait_for_log(daemon, &format!("{name} recovered after"));
     pair.ping();
+}
+
+/// Without a panic, which would have ended the daemon too: as after a bug in a library, or by a debugger.
+#[test]
+fn a_worker_that_is_no_more_is_missed() {
+    let _alone = alone();
+    let pair = with_options("--combined=no");
+    let daemon = &pair.a.daemon;
+    stop(daemon, "wg-tx/0").end().expect("it may be changed");
+    pair.a.ping_in_vain(pair.b.v4);
+    wait_for_log(daemon, "Verdict: none of H1 to H10: the thread is no more");
+    let log = daemon.log();
+    assert!(
+        log.contains("[wg-tx/0:") && log.contains("Class: exited ("),
+        "{log}"
+    );
+}
+
+fn with_options(options: &str) -> Pair {
+    Plan {
+        a: hpetun().options(options),
+        endpoints: true,
+        ..Plan::default()
+    }
+    .loopback()
+}
+
+fn stop(daemon: &Daemon, name: &str) -> Traced {
+    let workers = daemon.status()["workers"].clone();
+    let workers = workers.as_array().expect("workers").iter();
+    let tid = workers
+        .filter(|worker| worker["name"] == name)
+        .find_map(|worker| worker["tid"].as_u64());
+    Traced::stop(tid.expect("such a worker") as u32).expect("root may trace")
 }
 
 #[test]
