@@ -56,7 +56,10 @@ fn ask(thread: &Watched) -> Result<Answer, String> {
         Some(Life::NotBorn) | None => return Err("the thread starts or ends just now".to_owned()),
     };
     slot.ask(thread.tid())
-        .map_err(|error| format!("cannot signal it: {error}"))?;
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ESRCH) => "the thread is no more".to_owned(),
+            _ => format!("cannot signal it: {error}"),
+        })?;
     let since = clock::monotonic();
     loop {
         let copy = |snapshot: &Snapshot| Snapshot {

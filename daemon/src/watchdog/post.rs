@@ -43,7 +43,8 @@ pub const CONTROL_PATIENCE: u32 = 5;
 struct Baseline {
     at: Duration,
     pulse: Pulse,
-    usage: Usage,
+    /// `None` where it is no more.
+    usage: Option<Usage>,
     stolen: Duration,
     /// What it had carried when half of the threshold was over.
     midway: Option<u64>,
@@ -86,11 +87,12 @@ impl Post {
     /// Takes down what it has used so far: what it uses from now on is used in its stall.
     pub fn suspect(&mut self, now: Duration, steal: &mut Steal) {
         let pulse = self.watched.heart.pulse();
-        self.baseline = self.task().and_then(Task::usage).map(|usage| Baseline {
+        let usage = self.task().and_then(Task::usage);
+        self.baseline = Some(Baseline {
             at: now,
             pulse,
             usage,
-            stolen: steal.of(usage.cpu),
+            stolen: usage.map_or(Duration::ZERO, |usage| steal.of(usage.cpu)),
             midway: None,
         });
     }
@@ -113,10 +115,10 @@ impl Post {
 
     /// Whether the hypervisor had its processor for most of the time since it was suspected.
     pub fn was_stolen(&mut self, now: Duration, steal: &mut Steal) -> bool {
-        let Some(baseline) = self.baseline else {
+        let Some((baseline, usage)) = self.baseline.and_then(|it| Some((it, it.usage?))) else {
             return false;
         };
-        let stolen = steal.of(baseline.usage.cpu).saturating_sub(baseline.stolen);
+        let stolen = steal.of(usage.cpu).saturating_sub(baseline.stolen);
         2 * stolen > now.saturating_sub(baseline.at)
     }
 
@@ -138,8 +140,8 @@ impl Post {
         let midway = baseline.midway.unwrap_or(baseline.pulse.packets);
         figures.packets_lately = pulse.packets.saturating_sub(midway);
         figures.yields = pulse.yields.saturating_sub(baseline.pulse.yields);
-        if let Some(usage) = usage {
-            shares(&mut figures, &baseline.usage, &usage, passed);
+        if let (Some(before), Some(usage)) = (baseline.usage, usage) {
+            shares(&mut figures, &before, &usage, passed);
         }
         figures
     }
