@@ -110,22 +110,41 @@ pub(crate) fn pin_to(cpu: usize) -> bool {
     }
 }
 
-/// Runs `work` with the calling thread at `SCHED_IDLE`, and puts its policy back. Where the kernel forbids the change,
+/// Runs `work` with the calling thread at `SCHED_IDLE`, and puts its policy back. Where the kernel forbids either change,
 /// `work` runs as it is.
 pub(crate) fn at_idle_priority(work: impl FnOnce()) {
+    if !may_leave_idle_priority() {
+        return work();
+    }
     // SAFETY: asks about the calling thread, and changes nothing.
     let policy = unsafe { libc::sched_getscheduler(0) };
     let mut parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: `parameters` is writable, then readable, during the calls; zero names the calling thread.
-    unsafe {
-        libc::sched_getparam(0, &mut parameters);
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &libc::sched_param { sched_priority: 0 });
-    }
+    // SAFETY: `parameters` is writable during the call; zero names the calling thread.
+    unsafe { libc::sched_getparam(0, &mut parameters) };
+    let changed = policy >= 0 && set_policy(libc::SCHED_IDLE, 0);
     work();
-    if policy >= 0 {
-        // SAFETY: `parameters` is readable during the call.
-        unsafe { libc::sched_setscheduler(0, policy, &parameters) };
+    if changed {
+        set_policy(policy, parameters.sched_priority);
     }
+}
+
+/// Whether a thread comes back from `SCHED_IDLE`: anybody may go there, but not everybody may leave. Tried out on a thread that is
+/// not missed.
+fn may_leave_idle_priority() -> bool {
+    static MAY: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *MAY.get_or_init(|| {
+        let attempt = || set_policy(libc::SCHED_IDLE, 0) && set_policy(libc::SCHED_OTHER, 0);
+        std::thread::Builder::new()
+            .spawn(attempt)
+            .is_ok_and(|thread| thread.join().unwrap_or(false))
+    })
+}
+
+/// Of the calling thread.
+fn set_policy(policy: libc::c_int, sched_priority: libc::c_int) -> bool {
+    let parameters = libc::sched_param { sched_priority };
+    // SAFETY: `parameters` is readable during the call; zero names the calling thread.
+    unsafe { libc::sched_setscheduler(0, policy, &parameters) == 0 }
 }
 
 thread_local! {

@@ -2,7 +2,24 @@
 //! about the stall need.
 //!
 //! A fault is written `NAME,KEY=VALUE,...`, such as `freeze,at=3s,for=2s,every=10s`. [`FaultKind::ALL`] lists the names
-//! with what each does. A run with the same faults and the same seeds goes the same way.
+//! with what each does. With the same faults and the same seeds the counter's time goes the same way; which read a fault with a
+//! chance hits depends on how the readers are scheduled.
+//!
+//! The hypotheses are about a report of 2019, of a laptop whose kernel hung for 23 s in its HPET reader, in the loop that waits
+//! for the lock in front of the counter (see [`CombiningLock`](crate::hpet::CombiningLock)):
+//!
+//! | | hypothesis |
+//! |---|---|
+//! | H1 | the worker hogs: it always has work and never yields, and the counter is slow but alive |
+//! | H2 | the holder of the lock stalls inside its section |
+//! | H3 | the counter is frozen, and the lock passes from hand to hand |
+//! | H4 | the lock word is lost: locked, and nobody owns it |
+//! | H5 | the holder enters the reader again, from a handler on its own thread |
+//! | H6 | the holder is preempted, and whoever waits for it keeps it from its processor |
+//! | H7 | the lock word is read in two halves |
+//! | H8 | the counter wraps unseen |
+//! | H9 | the counter is reset, as by suspend and resume |
+//! | H10 | the counter slows or halts while the processor is in deep idle |
 
 mod kind;
 mod parse;
@@ -19,8 +36,7 @@ use schedule::{Schedule, Window, scramble};
 /// One fault and its schedule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
-    /// What happens.
-    pub kind: FaultKind,
+    pub(crate) kind: FaultKind,
     schedule: Schedule,
     /// Of 2^32, how many of the reads in a window are hit.
     chance: u64,
@@ -49,6 +65,11 @@ impl ThreadPrefix {
 }
 
 impl Fault {
+    /// What happens.
+    pub fn kind(&self) -> FaultKind {
+        self.kind
+    }
+
     /// Whether the fault is there at `time`, in nanoseconds since it was armed.
     pub(crate) fn is_active(&self, time: u64) -> bool {
         self.current(time).is_some()

@@ -18,8 +18,17 @@ pub struct FaultError {
     pub why: String,
 }
 
+impl FaultError {
+    /// Whether the text begins with the name of a fault, so that only the rest is wrong.
+    pub fn names_a_fault(&self) -> bool {
+        let name = self.text.split(',').next().unwrap_or_default().trim();
+        FaultKind::ALL.iter().any(|fault| fault.name == name)
+    }
+}
+
 /// `NAME,KEY=VALUE,...`. Keys of every fault: `at` (default 0s), `for` (default: for ever), `every` (default: once),
-/// `jitter` (each window late by up to that), `seed`. Times are written with `ns`, `us`, `ms`, `s`, `m` or `h`.
+/// `jitter` (each window late by up to that), `seed`. Times are written with `ns`, `us`, `ms`, `s`, `m` or `h`. What a fault has
+/// beside them, [`FaultKind::ALL`] tells.
 impl FromStr for Fault {
     type Err = FaultError;
 
@@ -44,19 +53,23 @@ fn parse(text: &str) -> Result<Fault, String> {
         }
     }
     let kind = kind(name, &mut keys)?;
-    let deep_idle = kind == FaultKind::DeepIdle;
-    let span = keys
-        .time("for")?
-        .or(deep_idle.then_some(Duration::from_millis(35)));
-    let every = keys
-        .time("every")?
-        .or(deep_idle.then_some(Duration::from_millis(100)));
-    // An event needs no duration; it still ends before the next one may come.
-    let span = span.or((kind.is_event() && every.is_some()).then_some(Duration::from_nanos(1)));
+    let (mut span, mut every) = (keys.time("for")?, keys.time("every")?);
+    if kind == FaultKind::DeepIdle {
+        every = every.or(Some(Duration::from_millis(100)));
+        // As much of the time as in the trace's laptop, or so.
+        span = span.or(every.map(|every| every * 35 / 100));
+    }
+    // What happens once in a window needs no duration; it still ends before the next one may come.
+    if kind.is_once_a_window() && every.is_some() {
+        span = span.or(Some(Duration::from_nanos(1)));
+    }
     let at = keys.time("at")?.unwrap_or_default();
     let jitter = keys.time("jitter")?.unwrap_or_default();
     let seed = keys.number("seed")?.unwrap_or(0);
-    let chance = keys.number("chance")?.unwrap_or(1.0);
+    let chance = match kind {
+        FaultKind::Slow(_) => keys.number("chance")?.unwrap_or(1.0),
+        _ => 1.0,
+    };
     if !(0.0..=1.0).contains(&chance) {
         return Err("`chance` must be from 0 to 1".to_owned());
     }
@@ -71,7 +84,7 @@ fn parse(text: &str) -> Result<Fault, String> {
             ThreadPrefix::LONGEST
         )
     })?;
-    keys.none_left()?;
+    keys.none_left(name)?;
     let schedule = Schedule::new(at, span, every, jitter, seed)?;
     Ok(Fault {
         kind,
@@ -83,28 +96,34 @@ fn parse(text: &str) -> Result<Fault, String> {
 
 fn kind(name: &str, keys: &mut Keys<'_>) -> Result<FaultKind, String> {
     Ok(match name {
-        "slow" => FaultKind::Slow(keys.time("by")?.unwrap_or(Duration::from_micros(20))),
+        "slow" => FaultKind::Slow(keys.time_up_to("by", HOUR)?.unwrap_or(Duration::from_micros(20))),
         "freeze" => FaultKind::Freeze,
         "rate" => FaultKind::Rate(rate(keys.number("by")?.unwrap_or(0.6))?),
         "deep-idle" => FaultKind::DeepIdle,
         "reset" => FaultKind::Reset,
         "step" => FaultKind::Step(keys.signed_time("by")?.unwrap_or(1_000_000_000)),
-        "wrap" => FaultKind::Wrap(keys.time("by")?.unwrap_or(Duration::from_millis(100))),
+        "wrap" => FaultKind::Wrap(keys.time_up_to("by", HOUR)?.unwrap_or(Duration::from_millis(100))),
         "hold" => FaultKind::Hold(match keys.take("how") {
             None | Some("sleep") => Hold::Sleep,
             Some("spin") => Hold::Spin,
             Some(other) => return Err(format!("`how={other}` is unknown: use sleep or spin")),
         }),
-        "preempt" => FaultKind::Hold(Hold::Idle(keys.time("by")?.unwrap_or(Duration::from_millis(10)))),
+        "preempt" => FaultKind::Hold(Hold::Idle(
+            keys.time_up_to("by", HOUR)?.unwrap_or(Duration::from_millis(10)),
+        )),
         "lock-lost" => FaultKind::LockLost,
         "torn" => FaultKind::Torn,
         "reenter" => FaultKind::Reenter,
         _ => {
             let names: Vec<_> = FaultKind::ALL.iter().map(|fault| fault.name).collect();
-            return Err(format!("`{name}` is unknown: use one of {}", names.join(", ")));
+            let names = names.join(", ");
+            return Err(format!("`{name}` is unknown: use one of {names}"));
         }
     })
 }
+
+/// The most that one read, one lag or one piece of work may be.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Rates are kept in 2^-32 of a nanosecond a nanosecond.
 fn rate(by: f64) -> Result<f64, String> {
@@ -127,13 +146,28 @@ impl<'a> Keys<'a> {
         self.take(key).map(|value| time(key, value)).transpose()
     }
 
+    fn time_up_to(&mut self, key: &str, most: Duration) -> Result<Option<Duration>, String> {
+        match self.time(key)? {
+            Some(time) if time > most => Err(format!("`{key}` must be no longer than {}s", most.as_secs())),
+            time => Ok(time),
+        }
+    }
+
     fn signed_time(&mut self, key: &str) -> Result<Option<i64>, String> {
         let Some(value) = self.take(key) else {
             return Ok(None);
         };
-        let span = time(key, value.strip_prefix('-').unwrap_or(value))?;
-        let nanos = i64::try_from(span.as_nanos()).map_err(|_| format!("`{key}={value}` is too long"))?;
-        Ok(Some(if value.starts_with('-') { -nanos } else { nanos }))
+        let (sign, size) = match value.strip_prefix('-') {
+            Some(size) => (-1, size),
+            None => (1, value),
+        };
+        if size.starts_with('-') {
+            return Err(format!("`{key}={value}` has two signs"));
+        }
+        let nanos = time(key, size)?.as_nanos();
+        i64::try_from(nanos)
+            .map(|nanos| Some(sign * nanos))
+            .map_err(|_| format!("`{key}={value}` is too long"))
     }
 
     fn number<T: FromStr>(&mut self, key: &str) -> Result<Option<T>, String> {
@@ -145,11 +179,17 @@ impl<'a> Keys<'a> {
         self.take(key).map(parse).transpose()
     }
 
-    fn none_left(&self) -> Result<(), String> {
-        match self.0.keys().next() {
-            None => Ok(()),
-            Some(key) => Err(format!("the key `{key}` has no meaning here")),
-        }
+    fn none_left(&self, name: &str) -> Result<(), String> {
+        let Some(key) = self.0.keys().next() else {
+            return Ok(());
+        };
+        let own = FaultKind::ALL.iter().find(|fault| fault.name == name);
+        let own = own.map_or(String::new(), |fault| {
+            fault.keys.iter().map(|key| format!("{key}, ")).collect()
+        });
+        Err(format!(
+            "`{name}` has no key `{key}`: use one of {own}at, for, every, jitter, seed"
+        ))
     }
 }
 
@@ -167,7 +207,11 @@ fn time(key: &str, value: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
+    let time = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+    if u64::try_from(time.as_nanos()).is_err() {
+        return Err(format!("`{key}={value}` is longer than 584 years"));
+    }
+    Ok(time)
 }
 
 #[cfg(test)]
@@ -210,15 +254,39 @@ mod tests {
         assert!(why("freeze,at").contains("KEY=VALUE"));
         assert!(why("freeze,at=3").contains("such as 3s"));
         assert!(why("freeze,at=-3s").contains("such as 3s"));
-        assert!(why("freeze,by=3s").contains("no meaning"));
+        assert_eq!(
+            why("freeze,by=3s"),
+            "`freeze` has no key `by`: use one of at, for, every, jitter, seed"
+        );
+        assert!(why("hold,by=3s").contains("use one of how, thread, at, for"));
+        assert!(why("freeze,at=99999999999999s").contains("`at=99999999999999s` is longer"));
+        assert!(why("slow,by=2h").contains("`by` must be no longer than 3600s"));
+        assert!(why("step,by=--2s").contains("two signs"));
         assert!(why("freeze,at=1s,at=2s").contains("twice"));
         assert!(why("freeze,every=1s").contains("needs `for`"));
-        assert!(why("freeze,every=1s,for=2s").contains("not be longer"));
+        assert_eq!(
+            why("freeze,every=1s,for=2s"),
+            "`for` (2s) and `jitter` (0ns) together must not be longer than `every` (1s)"
+        );
         assert!(why("rate,by=-1").contains("from 0 to 1000"));
-        assert!(why("freeze,thread=x").contains("no meaning"));
+        assert!(why("freeze,thread=x").contains("no key `thread`"));
+        assert!(why("freeze,chance=0.5").contains("no key `chance`"));
         assert!(why("hold,thread=a-name-of-many-bytes").contains("15 bytes"));
         assert!(why("hold,how=dance").contains("sleep or spin"));
         assert!(why("slow,chance=2").contains("from 0 to 1"));
+    }
+
+    #[test]
+    fn what_is_not_given_fits_what_is() {
+        let windows = |text: &str| {
+            let fault: Fault = text.parse().unwrap();
+            let ends = [0, 1].map(|window| fault.occurrence(window * 20_000_000).map(|(_, end)| end));
+            ends.map(Option::unwrap)
+        };
+        assert_eq!(windows("deep-idle,every=20ms"), [7_000_000, 27_000_000]);
+        for once in ["reset", "step", "wrap", "reenter", "preempt"] {
+            assert_eq!(windows(&format!("{once},every=20ms")), [1, 20_000_001], "{once}");
+        }
     }
 
     #[test]

@@ -31,8 +31,9 @@ impl Schedule {
         jitter: Duration,
         seed: u64,
     ) -> Result<Schedule, String> {
-        let nanos =
-            |span: Duration| u64::try_from(span.as_nanos()).map_err(|_| "longer than 584 years".to_owned());
+        let nanos = |span: Duration| {
+            u64::try_from(span.as_nanos()).map_err(|_| "a time is longer than 584 years".to_owned())
+        };
         let (span, every) = (span.map(nanos).transpose()?, every.map(nanos).transpose()?);
         let (at, jitter) = (nanos(at)?, nanos(jitter)?);
         if span == Some(0) {
@@ -46,7 +47,10 @@ impl Schedule {
                 return Err("`every` must be at least 10us".to_owned());
             }
             if span.saturating_add(jitter) > every {
-                return Err("`for` plus `jitter` must not be longer than `every`".to_owned());
+                let [span, jitter, every] = [span, jitter, every].map(Duration::from_nanos);
+                return Err(format!(
+                    "`for` ({span:?}) and `jitter` ({jitter:?}) together must not be longer than `every` ({every:?})"
+                ));
             }
         }
         Ok(Schedule {

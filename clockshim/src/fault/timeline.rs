@@ -34,6 +34,10 @@ struct Point {
 const NANOSECOND: i128 = 1 << 32;
 /// A checkpoint is moved along when it is this old, in nanoseconds.
 const STALE: u64 = 100_000_000;
+/// Or when so many beginnings and ends of windows came after it: readers have to walk over all of them.
+const MANY: u32 = 32;
+/// No counter's rate is higher, however many faults work together: a sum over centuries still fits.
+const FASTEST: i128 = NANOSECOND << 16;
 
 impl Timeline {
     /// A counter that stands at `start` ticks when the faults are armed, with a tick of `period_fs` and `width` bits.
@@ -62,8 +66,8 @@ impl Timeline {
     pub fn ticks(&self, time: u64) -> u64 {
         let start = self.checkpoint.read(|slot| Point::from_words(slot.words()));
         // A reader may be late and find a checkpoint after its own time: then the counter is where that says.
-        let end = self.walk(start, time.max(start.time));
-        if end.time - start.time > STALE {
+        let (end, steps) = self.walk(start, time.max(start.time));
+        if end.time - start.time > STALE || steps > MANY {
             // Whoever cannot have the lock at once need not: somebody else is doing it.
             if let Some(_guard) = self.writer.try_lock()
                 && end.time > self.checkpoint.read(|slot| Point::from_words(slot.words())).time
@@ -76,9 +80,9 @@ impl Timeline {
         femtoseconds.div_euclid(i128::from(self.period_fs)) as u64
     }
 
-    /// From one point to a later time, over every beginning and end of a window in between.
-    fn walk(&self, from: Point, until: u64) -> Point {
-        let mut point = from;
+    /// From one point to a later time, over every beginning and end of a window in between; and how many stretches that were.
+    fn walk(&self, from: Point, until: u64) -> (Point, u32) {
+        let (mut point, mut steps) = (from, 0);
         while point.time < until {
             let (mut next, mut rate) = (until, NANOSECOND);
             for fault in &self.faults {
@@ -86,19 +90,20 @@ impl Timeline {
                     let inside = window.start <= point.time;
                     next = next.min(if inside { window.end } else { window.start });
                     if inside {
-                        rate = (rate * rate_of(fault.kind)) >> 32;
+                        rate = ((rate * rate_of(fault.kind)) >> 32).min(FASTEST);
                     }
                 }
             }
             point.own += rate * i128::from(next - point.time);
             point.time = next;
+            steps += 1;
             for fault in self.faults.iter().filter(|fault| fault.kind.is_event()) {
                 if fault.current(next).is_some_and(|window| window.start == next) {
                     point.own = after_event(fault.kind, point.own, self.turn);
                 }
             }
         }
-        point
+        (point, steps)
     }
 }
 
@@ -166,6 +171,20 @@ mod tests {
         assert_eq!(seconds(&["step,by=3s"], 10), 13.0);
         let masked = timeline(&["wrap,at=4s,by=100ms"]).ticks(10 * SECOND) as u32;
         assert_eq!(masked, 9_900_000);
+    }
+
+    #[test]
+    fn readers_do_not_walk_over_many_windows() {
+        let timeline = timeline(&["deep-idle,for=5us,every=10us"]);
+        timeline.ticks(10_000_000);
+        let checkpoint = timeline.checkpoint.read(|slot| Point::from_words(slot.words()));
+        assert_eq!(checkpoint.time, 10_000_000);
+    }
+
+    #[test]
+    fn no_rate_is_too_high_for_a_sum() {
+        let texts = ["rate,by=1000"; 8];
+        assert!(timeline(&texts).ticks(100 * 365 * 86_400 * SECOND) > 0);
     }
 
     #[test]

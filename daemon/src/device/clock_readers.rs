@@ -28,7 +28,7 @@ pub struct ClockReaders {
 impl ClockReaders {
     /// A holder that is to be preempted needs somebody who preempts it.
     pub fn of(options: &DeviceOptions) -> Self {
-        let preempts = options.faults.iter().any(|fault| fault.kind.is_preemption());
+        let preempts = options.faults.iter().any(|fault| fault.kind().is_preemption());
         Self {
             count: options.clock_readers,
             over_one_another: preempts && options.clock_readers > 0,

@@ -26,6 +26,8 @@ impl FromStr for Wanted {
         }
         match text.parse::<Fault>() {
             Ok(_) => Ok(Self::Fault(text.to_owned())),
+            // What has the name of a fault is meant to be one.
+            Err(error) if error.names_a_fault() => Err(error.to_string()),
             Err(error) => Err(format!("{error}; or a hypothesis, h1 to h10")),
         }
     }
