@@ -15,6 +15,9 @@
 //! | it gains or loses 500 ppm | 4.5 s |
 //! | it gains or loses less than 250 ppm | never: crystals differ by that much, and the specification allows an HPET 500 |
 //!
+//! A clock with a coarse tick is believed to be late by up to two of them at either end. The smallest step that is found in `coarse`, with a tick
+//! of 4 ms, is 11 ms (23 ms where the kernel has 100 ticks a second), and the smallest drift is 1,000 ppm more (2,500).
+//!
 //! # Whom it believes
 //!
 //! Each witness has one vote, save that those on the same hardware as the clock in use have one together: what
