@@ -1,12 +1,12 @@
 //! Who agrees with whom, and who is wrong: no clock is read here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::round::Sample;
-use super::witness::Witness;
+use super::witness::{SIMULATED, Witness};
 
 /// Clocks may differ by this rate and still agree: crystals and their calibration do.
 const TOLERATED_PPM: i128 = 250;
@@ -14,6 +14,9 @@ const TOLERATED_PPM: i128 = 250;
 const STEERED_PPM: i128 = 550;
 /// And by this many nanoseconds over any span: what the passes do not show.
 const SLACK: i128 = 100_000;
+/// Two clocks alone must differ by this rate before one of them is held to have lost time: the specification allows an HPET 500,
+/// and the other's crystal has its own error.
+const TIE_PPM: i128 = 1_000;
 /// The middle span, in nanoseconds by the witnesses' median: it shows a drift soon after it began.
 const MIDDLE: i64 = 2_500_000_000;
 /// The long span, likewise: it shows a smaller drift, and remembers a jump.
@@ -171,7 +174,7 @@ impl Judge {
         let right = if has_majority {
             best
         } else {
-            self.ahead_of_two(&sides, &advances)
+            self.ahead_of_two(&sides, &advances, apart + SLACK)
         };
         let reference = median(&right.iter().map(|&i| advances[i]).collect::<Vec<_>>());
         let reference = if right.is_empty() {
@@ -195,21 +198,29 @@ impl Judge {
         }
     }
 
-    /// Those on the hardware of the clock in use have one vote together, the others one each.
+    /// One vote for each hardware that counts, however many clocks are read off it; a simulation has none.
     fn votes(&self, side: &[usize]) -> usize {
-        let is_shared = |&&i: &&usize| self.parties[i].hardware == self.parties[0].hardware;
-        let shared = side.iter().filter(is_shared).count();
-        side.len() - shared + shared.min(1)
+        let counts: BTreeSet<&str> = side.iter().map(|&i| self.hardware(i)).collect();
+        counts.len() - usize::from(counts.contains(SIMULATED))
     }
 
-    /// Where there are just two sides of one vote each: the one that has not lost time. Else nobody.
-    fn ahead_of_two(&self, sides: &[Vec<usize>], advances: &[i64]) -> Vec<usize> {
+    fn hardware(&self, party: usize) -> &str {
+        &self.parties[party].hardware
+    }
+
+    /// Where there are just two sides of one vote each, on hardware of their own, and they differ by more than hardware may: the one
+    /// that has not lost time. Else nobody.
+    fn ahead_of_two(&self, sides: &[Vec<usize>], advances: &[i64], doubt: i128) -> Vec<usize> {
         let [a, b] = sides else { return Vec::new() };
-        let is_ahead = advances[a[0]] > advances[b[0]];
-        match (self.votes(a), self.votes(b)) {
-            (1, 1) => if is_ahead { a } else { b }.clone(),
-            _ => Vec::new(),
+        if (self.votes(a), self.votes(b)) != (1, 1) || self.hardware(a[0]) == self.hardware(b[0]) {
+            return Vec::new();
         }
+        let (x, y) = (i128::from(advances[a[0]]), i128::from(advances[b[0]]));
+        let allowed = doubt + x.abs().max(y.abs()) * TIE_PPM / 1_000_000;
+        if (x - y).abs() <= allowed {
+            return Vec::new();
+        }
+        if x > y { a.clone() } else { b.clone() }
     }
 }
 
@@ -250,3 +261,7 @@ fn ppm(advance: i64, reference: i64) -> f64 {
         (advance as f64 / reference as f64 - 1.0) * 1e6
     }
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

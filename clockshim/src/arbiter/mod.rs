@@ -20,10 +20,11 @@
 //!
 //! # Whom it believes
 //!
-//! Each witness has one vote, save that those on the same hardware as the clock in use have one together: what
-//! they agree on is one statement. The kernel had two witnesses when an HPET lost time in deep idle, and blamed the TSC. Here the raw
-//! kernel clock is the third. Where only two remain and they differ, the one that has lost time is wrong: hardware
-//! halts, or misses ticks, but nothing makes it tick more often.
+//! Each hardware that counts has one vote, however many clocks are read off it: the TSC by instruction and a kernel that
+//! runs on the TSC make one statement. The kernel had two witnesses when an HPET lost time in deep idle, and blamed the TSC.
+//! Here, where only two remain and they differ by more than 1,000 ppm, the one that has lost time is wrong: hardware
+//! halts, or misses ticks, but nothing makes it tick more often. A simulated counter has no vote, for it counts on another one's time; so
+//! whatever it does wrong is found. Where all that is heard is one hardware, nobody is ever accused.
 //!
 //! # What does not mislead it
 //!
@@ -42,7 +43,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use judge::{Deviation, Opinion};
-pub use witness::Witness;
+pub use witness::{SIMULATED, Witness};
 
 use judge::Judge;
 use round::Reader;
