@@ -54,6 +54,9 @@ pub struct Opinion {
     pub ongoing: bool,
     /// Whether clocks differ and it cannot be said who is right.
     pub undecided: bool,
+    /// Different pieces of hardware that were heard. Where it is one, that they agree says nothing: all would be wrong together.
+    #[serde(default)]
+    pub independent: usize,
 }
 
 /// How a clock differed from those that agree, over the span in which it showed.
@@ -162,7 +165,8 @@ impl Judge {
             (x - y).abs() <= apart + ticks + SLACK + x.abs().max(y.abs()) * ppm / 1_000_000
         };
         let sides = sides(self.parties.len(), agree);
-        let total = self.votes(&(0..self.parties.len()).collect::<Vec<_>>());
+        let everybody: Vec<usize> = (0..self.parties.len()).collect();
+        let total = self.votes(&everybody);
         let best = sides
             .iter()
             .max_by_key(|side| self.votes(side))
@@ -195,13 +199,18 @@ impl Judge {
             ppm: advances.iter().map(|&advance| ppm(advance, reference)).collect(),
             ongoing: accused.is_some(),
             accused,
+            independent: self.hardware_of(&everybody).len(),
         }
     }
 
     /// One vote for each hardware that counts, however many clocks are read off it; a simulation has none.
     fn votes(&self, side: &[usize]) -> usize {
-        let counts: BTreeSet<&str> = side.iter().map(|&i| self.hardware(i)).collect();
+        let counts = self.hardware_of(side);
         counts.len() - usize::from(counts.contains(SIMULATED))
+    }
+
+    fn hardware_of(&self, side: &[usize]) -> BTreeSet<&str> {
+        side.iter().map(|&i| self.hardware(i)).collect()
     }
 
     fn hardware(&self, party: usize) -> &str {

@@ -61,7 +61,10 @@ fn one_hardware_accuses_nobody() {
     for ppm in [[-300_000, 0, 0], [300_000, 0, 0]] {
         let opinion = after_drift(&mut judge(&["tsc", "tsc", "tsc"]), &ppm);
         assert_eq!((opinion.undecided, opinion.accused), (true, None));
+        assert_eq!(opinion.independent, 1);
     }
+    let opinion = after_drift(&mut judge(&["tsc", "tsc", "hpet"]), &[0, 0, 0]);
+    assert_eq!((opinion.agreed.len(), opinion.independent), (3, 2));
     let opinion = after_drift(&mut judge(&["tsc", "tsc"]), &[-300_000, 0]);
     assert_eq!((opinion.undecided, opinion.accused), (true, None));
 }

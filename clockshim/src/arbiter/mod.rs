@@ -114,8 +114,11 @@ pub struct ArbiterStatus {
     pub using: String,
     /// Clocks that were found wrong and put away; only a person brings them back.
     pub put_away: Vec<String>,
-    /// Every witness by name.
+    /// Every witness by name, the clock in use first.
     pub witnesses: Vec<String>,
+    /// The hardware that each of them counts on, in the same order.
+    #[serde(default)]
+    pub hardware: Vec<String>,
     /// What the last round showed; absent before the second one.
     pub opinion: Option<Opinion>,
 }
@@ -219,6 +222,7 @@ impl Arbiter {
             using: self.time.source_name().to_owned(),
             put_away: self.put_away.iter().map(ToString::to_string).collect(),
             witnesses: self.reader.names(),
+            hardware: self.reader.hardware(),
             opinion: self.opinion.clone(),
         }
     }

@@ -62,6 +62,13 @@ impl Reader {
             .collect()
     }
 
+    pub fn hardware(&self) -> Vec<String> {
+        self.witnesses
+            .iter()
+            .map(|witness| witness.hardware.clone())
+            .collect()
+    }
+
     /// What was last known of the time asleep.
     pub fn slept_mut(&mut self) -> &mut Option<(u64, u64)> {
         &mut self.slept
