@@ -17,12 +17,12 @@ const SLACK: i128 = 100_000;
 /// Two clocks alone must differ by this rate before one of them is held to have lost time: the specification allows an HPET 500,
 /// and the other's crystal has its own error.
 const TIE_PPM: i128 = 1_000;
-/// The middle span, in nanoseconds by the witnesses' median: it shows a drift soon after it began.
-const MIDDLE: i64 = 2_500_000_000;
+/// The middle span, in nanoseconds by the host: it shows a drift soon after it began.
+const MIDDLE: u64 = 2_500_000_000;
 /// The long span, likewise: it shows a smaller drift, and remembers a jump.
-const WINDOW: i64 = 8_000_000_000;
-/// After a gap this long, nothing before it is compared with anything after it.
-const GAP: i64 = 2_000_000_000;
+const WINDOW: u64 = 8_000_000_000;
+/// After a gap this long, likewise, nothing before it is compared with anything after it.
+const GAP: u64 = 2_000_000_000;
 
 /// Hears sample after sample.
 #[derive(Debug)]
@@ -117,8 +117,9 @@ impl Judge {
 
     /// Compares with what was heard before; `None` for the first sample, and after a gap.
     pub fn hear(&mut self, sample: Sample) -> Option<Opinion> {
-        let passed = self.heard.back().map(|last| median(&advances(last, &sample)));
-        if passed.is_some_and(|passed| passed > GAP) {
+        // By the host: one of two witnesses that jumps ahead must not pass for a gap.
+        let is_gap = self.heard.back().is_some_and(|last| last.until(&sample) > GAP);
+        if is_gap {
             self.forget();
         }
         self.heard.push_back(sample);
@@ -127,7 +128,7 @@ impl Judge {
         }
         let now = self.heard.back()?;
         let last = self.heard.iter().rev().nth(1)?;
-        let is_old = |sample: &&Sample| median(&advances(sample, now)) >= MIDDLE;
+        let is_old = |sample: &&Sample| sample.until(now) >= MIDDLE;
         let middle = self.heard.iter().rev().find(is_old).unwrap_or(last);
         let long = self.compare(self.heard.front()?, now);
         let ppm = long.ppm.clone();
@@ -148,7 +149,7 @@ impl Judge {
     /// Whether the window is full without the oldest sample.
     fn is_oldest_spare(&self) -> bool {
         match (self.heard.get(1), self.heard.back()) {
-            (Some(second), Some(last)) => median(&advances(second, last)) >= WINDOW,
+            (Some(second), Some(last)) => second.until(last) >= WINDOW,
             _ => false,
         }
     }

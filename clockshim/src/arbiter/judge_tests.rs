@@ -21,9 +21,11 @@ fn judge(hardware: &[&str]) -> Judge {
     judge
 }
 
-fn sample(nanos: Vec<i64>) -> Sample {
+/// In the round of that number.
+fn sample(round: i64, nanos: Vec<i64>) -> Sample {
     Sample {
         nanos,
+        host: (round * ROUND) as u64,
         apart: 1_000,
         counter: 0,
         since_zero: 0,
@@ -39,7 +41,7 @@ fn after_drift(judge: &mut Judge, ppm: &[i64]) -> Opinion {
             .collect()
     };
     (0..48)
-        .filter_map(|round| judge.hear(sample(at(round))))
+        .filter_map(|round| judge.hear(sample(round, at(round))))
         .last()
         .expect("an opinion")
 }
@@ -78,4 +80,35 @@ fn a_simulation_has_no_say_against_the_hardware_it_counts_on() {
     }
     let opinion = after_drift(&mut judge(&[SIMULATED, "tsc"]), &[0, 0]);
     assert_eq!(opinion.agreed, ["a", "b"]);
+}
+
+/// A jump ahead by one of two witnesses is no gap, however far: it is still seen after three rounds, and eight seconds later.
+#[test]
+fn a_jump_ahead_is_no_gap() {
+    for jump in [2_000_000_000, 100_000_000_000] {
+        let mut judge = judge(&[SIMULATED, "tsc"]);
+        let at = |round: i64| vec![round * ROUND + if round < 8 { 0 } else { jump }, round * ROUND];
+        let heard: Vec<_> = (0..60)
+            .map(|round| judge.hear(sample(round, at(round))))
+            .collect();
+        let accused = |round: usize| {
+            heard[round]
+                .as_ref()
+                .is_some_and(|opinion| opinion.accused.is_some())
+        };
+        assert!((8..=8 + 31).all(accused), "{jump}");
+        assert!(!(1..8).chain(8 + 33..60).any(accused), "{jump}");
+    }
+}
+
+#[test]
+fn nothing_before_a_gap_is_compared_with_anything_after_it() {
+    let mut judge = judge(&["hpet", "tsc", "kernel"]);
+    assert_eq!(judge.hear(sample(0, vec![0; 3])), None);
+    assert_eq!(judge.hear(sample(10, vec![0, 10 * ROUND, 10 * ROUND])), None);
+    assert!(
+        judge
+            .hear(sample(11, vec![ROUND, 11 * ROUND, 11 * ROUND]))
+            .is_some_and(|opinion| opinion.accused.is_none())
+    );
 }

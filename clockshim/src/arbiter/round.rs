@@ -2,6 +2,7 @@
 
 use super::witness::Witness;
 use crate::clocksource::mask;
+use crate::host::Host;
 use crate::scale::Scale;
 
 /// All readings of a round must lie this close together, in nanoseconds by the witnesses' median.
@@ -31,12 +32,21 @@ struct Count {
 pub(super) struct Sample {
     /// Nanoseconds that each has counted since the first reading.
     pub nanos: Vec<i64>,
+    /// The host's monotonic time, by which spans are chosen; nothing is judged by it.
+    pub host: u64,
     /// The readings lie within this many nanoseconds.
     pub apart: u64,
     /// The counter of the first witness, in ticks; nanoseconds that it would have counted from zero; nanoseconds in one turn.
     pub counter: u64,
     pub since_zero: u64,
     pub wrap: u64,
+}
+
+impl Sample {
+    /// Nanoseconds from this sample to a later one.
+    pub fn until(&self, later: &Sample) -> u64 {
+        later.host.saturating_sub(self.host)
+    }
 }
 
 impl Reader {
@@ -75,8 +85,8 @@ impl Reader {
     }
 
     /// A round in which nothing came in between; `None` where something did each time.
-    pub fn sample(&mut self) -> Option<Sample> {
-        (0..TRIES).find_map(|_| self.passes())
+    pub fn sample(&mut self, host: &Host) -> Option<Sample> {
+        (0..TRIES).find_map(|_| self.passes(host))
     }
 
     /// Reads all witnesses in order, three times over, and takes the readings in the middle.
@@ -84,7 +94,8 @@ impl Reader {
     /// Whatever came in between two of those lies, for every witness, either between its first and its second reading or between its
     /// second and its third, so each of them knows how long it took at most. The median of what they say is believed:
     /// neither a clock that stands still nor one that races decides whether a round counts.
-    fn passes(&mut self) -> Option<Sample> {
+    fn passes(&mut self, host: &Host) -> Option<Sample> {
+        let now = host.monotonic();
         let [first, middle, last] = [self.pass(), self.pass(), self.pass()];
         let mut took: Vec<_> = (0..middle.len())
             .map(|i| (middle[i].abs_diff(first[i])).max(last[i].abs_diff(middle[i])))
@@ -94,6 +105,7 @@ impl Reader {
         let watched = self.counts.first()?;
         (apart <= CLOSE).then(|| Sample {
             nanos: middle,
+            host: now,
             apart,
             counter: watched.last,
             since_zero: watched.scale.nanos(watched.last),
