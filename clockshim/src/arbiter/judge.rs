@@ -10,8 +10,6 @@ use super::witness::{SIMULATED, Witness};
 
 /// Clocks may differ by this rate and still agree: crystals and their calibration do.
 const TOLERATED_PPM: i128 = 250;
-/// And by this more where one of them is steered.
-const STEERED_PPM: i128 = 550;
 /// And by this many nanoseconds over any span: what the passes do not show.
 const SLACK: i128 = 100_000;
 /// Two clocks alone must differ by this rate before one of them is held to have lost time: the specification allows an HPET 500,
@@ -36,7 +34,6 @@ pub(super) struct Judge {
 struct Party {
     name: String,
     hardware: String,
-    steered: bool,
     /// Nanoseconds from one of its values to the next: it is late by up to that much.
     tick: i128,
 }
@@ -101,7 +98,6 @@ impl Judge {
         let party = |witness: &Witness| Party {
             name: witness.source.name().to_owned(),
             hardware: witness.hardware.clone(),
-            steered: witness.steered,
             tick: witness.source.resolution_ns().ceil() as i128,
         };
         Judge {
@@ -159,11 +155,16 @@ impl Judge {
         let apart = i128::from(from.apart) + i128::from(to.apart);
         let agree = |a: usize, b: usize| {
             let (x, y) = (i128::from(advances[a]), i128::from(advances[b]));
-            let steered = self.parties[a].steered || self.parties[b].steered;
-            let ppm = TOLERATED_PPM + if steered { STEERED_PPM } else { 0 };
+            let doubt = |i: usize| i128::from(to.doubt[i].saturating_sub(from.doubt[i]));
             // One tick may be late at either end, and a machine that is busy or asleep in between skips one.
             let ticks = 2 * (self.parties[a].tick + self.parties[b].tick);
-            (x - y).abs() <= apart + ticks + SLACK + x.abs().max(y.abs()) * ppm / 1_000_000
+            (x - y).abs()
+                <= apart
+                    + ticks
+                    + doubt(a)
+                    + doubt(b)
+                    + SLACK
+                    + x.abs().max(y.abs()) * TOLERATED_PPM / 1_000_000
         };
         let sides = sides(self.parties.len(), agree);
         let everybody: Vec<usize> = (0..self.parties.len()).collect();

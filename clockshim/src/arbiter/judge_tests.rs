@@ -24,6 +24,7 @@ fn judge(hardware: &[&str]) -> Judge {
 /// In the round of that number.
 fn sample(round: i64, nanos: Vec<i64>) -> Sample {
     Sample {
+        doubt: vec![0; nanos.len()],
         nanos,
         host: (round * ROUND) as u64,
         apart: 1_000,

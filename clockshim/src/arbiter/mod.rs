@@ -35,10 +35,11 @@
 //!
 //! A slow read, an interrupt or a preemption between two readings: all witnesses are read three times over, and a round in which the readings lie far
 //! apart by the witnesses' median is thrown away. A pause of the machine, a sleep, a starved arbiter: after a gap of 2 s by the kernel's clock nothing
-//! before it is compared with anything after it.
+//! before it is compared with anything after it. NTP: what the kernel says of its own steering is taken off.
 
 mod judge;
 mod round;
+mod steering;
 mod witness;
 
 use std::fmt;

@@ -1,5 +1,6 @@
 //! Reading all witnesses at (nearly) one moment.
 
+use super::steering::Steered;
 use super::witness::Witness;
 use crate::clocksource::mask;
 use crate::host::Host;
@@ -16,6 +17,9 @@ pub(super) struct Reader {
     witnesses: Vec<Witness>,
     counts: Vec<Count>,
     slept: Option<(u64, u64)>,
+    /// What became of the steered ones, and the host's time up to which.
+    steered: Steered,
+    steered_to: Option<u64>,
 }
 
 /// A counter made as wide as time: signed, so that a counter which goes back is seen to.
@@ -30,8 +34,10 @@ struct Count {
 /// All witnesses at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
-    /// Nanoseconds that each has counted since the first reading.
+    /// Nanoseconds that each has counted since the first reading, without what NTP made of them.
     pub nanos: Vec<i64>,
+    /// Nanoseconds by which that may be wrong since the first reading, for each that is steered: it only grows.
+    pub doubt: Vec<u64>,
     /// The host's monotonic time, by which spans are chosen; nothing is judged by it.
     pub host: u64,
     /// The readings lie within this many nanoseconds.
@@ -62,6 +68,8 @@ impl Reader {
             witnesses,
             counts,
             slept: None,
+            steered: Steered::default(),
+            steered_to: None,
         }
     }
 
@@ -86,7 +94,20 @@ impl Reader {
 
     /// A round in which nothing came in between; `None` where something did each time.
     pub fn sample(&mut self, host: &Host) -> Option<Sample> {
-        (0..TRIES).find_map(|_| self.passes(host))
+        let mut sample = (0..TRIES).find_map(|_| self.passes(host))?;
+        let last = self.steered_to.replace(sample.host).unwrap_or(sample.host);
+        self.steered
+            .advance(sample.host.saturating_sub(last), host.steering());
+        for (i, witness) in self
+            .witnesses
+            .iter()
+            .enumerate()
+            .filter(|(_, witness)| witness.steered)
+        {
+            sample.nanos[i] = sample.nanos[i].saturating_sub(self.steered.moved);
+            sample.doubt[i] = self.steered.doubt;
+        }
+        Some(sample)
     }
 
     /// Reads all witnesses in order, three times over, and takes the readings in the middle.
@@ -95,8 +116,9 @@ impl Reader {
     /// second and its third, so each of them knows how long it took at most. The median of what they say is believed:
     /// neither a clock that stands still nor one that races decides whether a round counts.
     fn passes(&mut self, host: &Host) -> Option<Sample> {
+        let first = self.pass();
         let now = host.monotonic();
-        let [first, middle, last] = [self.pass(), self.pass(), self.pass()];
+        let [middle, last] = [self.pass(), self.pass()];
         let mut took: Vec<_> = (0..middle.len())
             .map(|i| (middle[i].abs_diff(first[i])).max(last[i].abs_diff(middle[i])))
             .collect();
@@ -104,6 +126,7 @@ impl Reader {
         let apart = *took.get(took.len() / 2)?;
         let watched = self.counts.first()?;
         (apart <= CLOSE).then(|| Sample {
+            doubt: vec![0; middle.len()],
             nanos: middle,
             host: now,
             apart,

@@ -17,7 +17,9 @@ pub struct Witness {
     pub source: Arc<dyn Clocksource>,
     /// The hardware that counts, such as `tsc`: witnesses on the same one have one vote together; on [`SIMULATED`], none.
     pub hardware: String,
-    /// Whether its rate is steered, as the kernel does under NTP by up to 500 ppm.
+    /// Whether the kernel steers its rate, as NTP bids it: by up to 10 % either way, of which chrony takes 83,333 ppm where it
+    /// has a second to make up. What the kernel says of it (`adjtimex`) is taken off before the clock is compared; where it does not
+    /// say, the clock is accused only of what exceeds those 10 %.
     pub steered: bool,
 }
 
@@ -31,7 +33,11 @@ pub(super) fn of_machine(time: &Timekeeper) -> Vec<Witness> {
         SourceKind::HpetSim => SIMULATED.to_owned(),
         other => other.to_string(),
     };
-    let steered = matches!(in_use, SourceKind::Boottime | SourceKind::Coarse);
+    // The simulated HPET lives in the kernel's time.
+    let steered = matches!(
+        in_use,
+        SourceKind::Boottime | SourceKind::Coarse | SourceKind::HpetSim
+    );
     let mut witnesses = vec![Witness {
         source: time.source(),
         hardware,
