@@ -5,6 +5,7 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clockshim::arbiter::Witness;
 use clockshim::{Arbiter, Host, HpetSim, SimConfig, SourceKind, Timekeeper, Verdict};
 use proptest::prelude::*;
 
@@ -245,4 +246,84 @@ fn a_clock_that_stops_is_replaced_while_it_is_read() {
     time.switch(SourceKind::HpetSim).unwrap();
     arbiter.round();
     assert!(arbiter.status().put_away.is_empty());
+}
+
+/// A clock that takes long to read is judged none the less; one that takes far too long holds nobody up.
+#[test]
+fn a_slow_clock_is_compared_and_a_stuck_one_holds_nobody_up() {
+    let world = World::new(3);
+    let slow = Simulated {
+        latency: |_| 100_000,
+        fault: |time| time - since(time) / 10,
+        ..Simulated::sound("hpet", &world)
+    };
+    let mut setup = Setup::of(&world, beside(slow));
+    assert!(setup.run(AT).is_none());
+    let (at, verdict) = setup.run(AT + 3 * SECOND).expect("a verdict");
+    assert!(at > AT && verdict.ongoing, "{verdict}");
+
+    let world = World::calm(3);
+    let stuck = Simulated {
+        latency: |time| if time < AT { 1_200 } else { SECOND },
+        ..Simulated::sound("hpet", &world)
+    };
+    let mut setup = Setup::of(&world, beside(stuck));
+    setup.run(AT - SECOND);
+    world.pass(SECOND);
+    let before = setup.arbiter.status();
+    assert_eq!(before.thrown_away, 0);
+    let start = setup.now();
+    setup.arbiter.round();
+    assert!(setup.now() - start <= 2 * SECOND + MILLI);
+    let after = setup.arbiter.status();
+    assert_eq!((after.thrown_away, after.last_round), (1, before.last_round));
+}
+
+/// That clock, the TSC and the raw kernel clock.
+fn beside(watched: Simulated) -> Vec<Witness> {
+    let world = watched.world.clone();
+    vec![
+        watched.on("hpet", false),
+        Simulated::sound("tsc", &world).on("tsc", false),
+        Simulated::sound("monotonic-raw", &world).on("kernel", false),
+    ]
+}
+
+/// Rounds before and after a gap are not running.
+#[test]
+fn a_gap_ends_a_run_of_accusations() {
+    let world = World::calm(5);
+    let jumping = Simulated {
+        fault: |time| match since(time) {
+            0 => time,
+            1..3_600_000_000 => time + 20 * MILLI,
+            _ => time + 40 * MILLI,
+        },
+        ..Simulated::sound("hpet", &world)
+    };
+    let mut setup = Setup::of(&world, beside(jumping));
+    let mut round_after = |nanos: u64| {
+        world.pass(nanos);
+        let verdict = setup.arbiter.round();
+        (
+            verdict,
+            setup
+                .arbiter
+                .status()
+                .opinion
+                .is_some_and(|opinion| opinion.accused.is_some()),
+        )
+    };
+    while world.now() < AT {
+        round_after(250 * MILLI);
+    }
+    assert_eq!(
+        round_after(250 * MILLI),
+        (None, true),
+        "the second round that accuses it"
+    );
+    round_after(AT + 3_500 * MILLI - world.now());
+    assert_eq!(round_after(250 * MILLI), (None, true), "the first after the gap");
+    assert_eq!(round_after(250 * MILLI), (None, true));
+    assert!(round_after(250 * MILLI).0.is_some());
 }

@@ -33,9 +33,10 @@
 //!
 //! # What does not mislead it
 //!
-//! A slow read, an interrupt or a preemption between two readings: all witnesses are read three times over, and a round in which the readings lie far
-//! apart by the witnesses' median is thrown away. A pause of the machine, a sleep, a starved arbiter: after a gap of 2 s by the kernel's clock nothing
-//! before it is compared with anything after it. NTP: what the kernel says of its own steering is taken off.
+//! A slow read, an interrupt or a preemption between two readings: all witnesses are read three times over, and that up to four times. Where the
+//! readings still lie apart by the witnesses' median, as they do with a clock that takes long to read, the clocks may differ by that much
+//! more; a round in which they lie 5 ms apart is thrown away. A pause of the machine, a sleep, a starved arbiter: after a gap of 2 s by
+//! the kernel's clock nothing before it is compared with anything after it. NTP: what the kernel says of its own steering is taken off.
 
 mod judge;
 mod round;
@@ -73,6 +74,8 @@ pub struct Arbiter {
     accused_for: u32,
     put_away: Vec<SourceKind>,
     opinion: Option<Opinion>,
+    last_round: Option<BootInstant>,
+    thrown_away: u64,
     /// What the first of the rounds showed in which it was accused.
     onset: Option<Deviation>,
 }
@@ -125,8 +128,14 @@ pub struct ArbiterStatus {
     /// The hardware that each of them counts on, in the same order.
     #[serde(default)]
     pub hardware: Vec<String>,
-    /// What the last round showed; absent before the second one.
+    /// What the last round that counted showed; absent before the second one.
     pub opinion: Option<Opinion>,
+    /// When that round was, by the host's boot time.
+    #[serde(default)]
+    pub last_round: Option<BootInstant>,
+    /// Rounds since the arbiter was made that did not count, for the readings lay too far apart: by 5 ms or more.
+    #[serde(default)]
+    pub thrown_away: u64,
 }
 
 impl Arbiter {
@@ -146,6 +155,8 @@ impl Arbiter {
             accused_for: 0,
             put_away: Vec::new(),
             opinion: None,
+            last_round: None,
+            thrown_away: 0,
             onset: None,
         }
     }
@@ -166,12 +177,21 @@ impl Arbiter {
         }
         if self.time.host().has_slept(self.reader.slept_mut()) {
             self.judge.forget();
+            // What was heard before the sleep is not running on after it.
+            self.accused_for = 0;
             return None;
         }
-        let sample = self.reader.sample(self.time.host())?;
-        let opinion = self.judge.hear(sample)?;
+        let Some(sample) = self.reader.sample(self.time.host()) else {
+            self.thrown_away += 1;
+            return None;
+        };
+        let Some(opinion) = self.judge.hear(sample) else {
+            self.accused_for = 0;
+            return None;
+        };
         let accused = opinion.accused;
         self.opinion = Some(opinion);
+        self.last_round = Some(BootInstant::from_nanos(self.time.host().boot()));
         let Some(deviation) = accused else {
             self.accused_for = 0;
             return None;
@@ -192,6 +212,7 @@ impl Arbiter {
         self.reader = Reader::new(witnesses);
         self.accused_for = 0;
         self.opinion = None;
+        self.last_round = None;
     }
 
     fn put_away(&mut self, deviation: Deviation) -> Verdict {
@@ -230,6 +251,8 @@ impl Arbiter {
             witnesses: self.reader.names(),
             hardware: self.reader.hardware(),
             opinion: self.opinion.clone(),
+            last_round: self.last_round,
+            thrown_away: self.thrown_away,
         }
     }
 }

@@ -6,10 +6,12 @@ use crate::clocksource::mask;
 use crate::host::Host;
 use crate::scale::Scale;
 
-/// All readings of a round must lie this close together, in nanoseconds by the witnesses' median.
+/// Readings of a round that lie this close together need not be made again, in nanoseconds by the witnesses' median.
 const CLOSE: u64 = 50_000;
-/// Rounds are tried so often before one is given up.
+/// The tightest of so many tries counts else,
 const TRIES: usize = 4;
+/// if its readings lie this close together; and a single read of the clock in use that takes longer, by the host, ends the round.
+const USABLE: u64 = 5_000_000;
 
 /// Reads the witnesses and widens what they count.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) struct Reader {
     witnesses: Vec<Witness>,
     counts: Vec<Count>,
     slept: Option<(u64, u64)>,
+    /// What each read of the first witness took in this round, in nanoseconds by the host.
+    costs: Vec<u64>,
     /// What became of the steered ones, and the host's time up to which.
     steered: Steered,
     steered_to: Option<u64>,
@@ -68,6 +72,7 @@ impl Reader {
             witnesses,
             counts,
             slept: None,
+            costs: Vec::new(),
             steered: Steered::default(),
             steered_to: None,
         }
@@ -92,13 +97,13 @@ impl Reader {
         &mut self.slept
     }
 
-    /// A round in which nothing came in between; `None` where something did each time.
+    /// A round in which little or nothing came in between; `None` where something did each time, or the clock in use is too slow.
     pub fn sample(&mut self, host: &Host) -> Option<Sample> {
-        let mut sample = (0..TRIES).find_map(|_| self.passes(host))?;
+        let mut sample = self.tightest(host)?;
         let last = self.steered_to.replace(sample.host).unwrap_or(sample.host);
         self.steered
             .advance(sample.host.saturating_sub(last), host.steering());
-        for (i, witness) in self
+        for (i, _) in self
             .witnesses
             .iter()
             .enumerate()
@@ -110,38 +115,73 @@ impl Reader {
         Some(sample)
     }
 
+    /// What a read of the clock in use took in the last round, in nanoseconds by the host: the median. `None` before the first.
+    pub fn cost(&mut self) -> Option<u64> {
+        self.costs.sort_unstable();
+        self.costs.get(self.costs.len() / 2).copied()
+    }
+
+    fn tightest(&mut self, host: &Host) -> Option<Sample> {
+        self.costs.clear();
+        let mut best: Option<Sample> = None;
+        for _ in 0..TRIES {
+            let Some(sample) = self.passes(host) else { break };
+            if best.as_ref().is_none_or(|best| sample.apart < best.apart) {
+                best = Some(sample);
+            }
+            if best.as_ref().is_some_and(|best| best.apart <= CLOSE) {
+                break;
+            }
+        }
+        best.filter(|best| best.apart <= USABLE)
+    }
+
     /// Reads all witnesses in order, three times over, and takes the readings in the middle.
     ///
     /// Whatever came in between two of those lies, for every witness, either between its first and its second reading or between its
     /// second and its third, so each of them knows how long it took at most. The median of what they say is believed:
     /// neither a clock that stands still nor one that races decides whether a round counts.
+    ///
+    /// `None` as soon as the clock in use takes too long for a read: whoever compares clocks must not be held up by one.
     fn passes(&mut self, host: &Host) -> Option<Sample> {
-        let first = self.pass();
+        let (first, _) = self.pass(host)?;
         let now = host.monotonic();
-        let [middle, last] = [self.pass(), self.pass()];
+        let (middle, counter) = self.pass(host)?;
+        let (last, _) = self.pass(host)?;
         let mut took: Vec<_> = (0..middle.len())
             .map(|i| (middle[i].abs_diff(first[i])).max(last[i].abs_diff(middle[i])))
             .collect();
         took.sort_unstable();
         let apart = *took.get(took.len() / 2)?;
         let watched = self.counts.first()?;
-        (apart <= CLOSE).then(|| Sample {
+        Some(Sample {
             doubt: vec![0; middle.len()],
             nanos: middle,
             host: now,
             apart,
-            counter: watched.last,
-            since_zero: watched.scale.nanos(watched.last),
+            counter,
+            since_zero: watched.scale.nanos(counter),
             wrap: watched.scale.nanos(mask(watched.width)),
         })
     }
 
-    fn pass(&mut self) -> Vec<i64> {
-        self.witnesses
-            .iter()
-            .zip(&mut self.counts)
-            .map(|(witness, count)| count.advance(witness.source.read_direct()))
-            .collect()
+    /// Reads all of them once; with the counter of the first.
+    fn pass(&mut self, host: &Host) -> Option<(Vec<i64>, u64)> {
+        let mut nanos = Vec::with_capacity(self.witnesses.len());
+        for (i, (witness, count)) in self.witnesses.iter().zip(&mut self.counts).enumerate() {
+            if i > 0 {
+                nanos.push(count.advance(witness.source.read_direct()));
+                continue;
+            }
+            let before = host.monotonic();
+            nanos.push(count.advance(witness.source.read_direct()));
+            let cost = host.monotonic().saturating_sub(before);
+            self.costs.push(cost);
+            if cost > USABLE {
+                return None;
+            }
+        }
+        Some((nanos, self.counts.first()?.last))
     }
 }
 
