@@ -63,6 +63,17 @@ impl Host {
         }
     }
 
+    /// How the kernel's clock is steered now; `None` where that cannot be told.
+    pub(crate) fn steering(&self) -> Option<sys::Steering> {
+        match self {
+            Host::System => sys::steering(),
+            Host::Manual(clock) => Some(sys::Steering {
+                ppb: clock.steering(),
+                unsure_ppb: 0,
+            }),
+        }
+    }
+
     /// Whether time goes by while nobody moves it by hand, so that waiting for it makes sense.
     pub(crate) fn passes(&self) -> bool {
         matches!(self, Host::System)

@@ -44,6 +44,42 @@ pub(crate) fn clock_getres(clock: libc::clockid_t) -> Option<u64> {
     (result == 0).then(|| nanos(time))
 }
 
+/// How the kernel steers its clock at this moment; `None` where a sandbox forbids to ask. Changes nothing.
+pub(crate) fn steering() -> Option<Steering> {
+    // SAFETY: a timex is plain numbers, for which zero is valid.
+    let mut asked: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `asked` is writable for the whole call; without modes the call only reports.
+    if unsafe { libc::adjtimex(&mut asked) } < 0 {
+        return None;
+    }
+    // SAFETY: as above.
+    let mut single: libc::timex = unsafe { std::mem::zeroed() };
+    single.modes = libc::ADJ_OFFSET_SS_READ;
+    // SAFETY: as above; this mode reports what is left of a single adjustment.
+    let is_single = unsafe { libc::adjtimex(&mut single) } >= 0 && single.offset != 0;
+    // A tick is 10,000 microseconds in the kernel's own unit of a hundredth of a second, and `freq` is in units of 2^-16 ppm.
+    let ppb = (asked.tick as i64 - 10_000) * 100_000 + asked.freq as i64 * 1_000 / 65_536;
+    let unit = if asked.status & libc::STA_NANO != 0 {
+        1
+    } else {
+        1_000
+    };
+    // What is left of an offset goes at a rate of one part in 2^(2 + constant) a second.
+    let constant = u32::try_from(asked.constant).unwrap_or(0).min(40);
+    let slewed = (asked.offset as i64).unsigned_abs().saturating_mul(unit) >> (2 + constant);
+    Some(Steering {
+        ppb,
+        unsure_ppb: slewed + if is_single { 500_000 } else { 0 },
+    })
+}
+
+/// By how much the kernel makes its clock faster than its counter, in parts in 10^9, and by how much more or less that may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Steering {
+    pub ppb: i64,
+    pub unsure_ppb: u64,
+}
+
 /// The clocks read here count up from boot or from 1970: neither part is negative.
 fn nanos(time: libc::timespec) -> u64 {
     (time.tv_sec as u64)

@@ -1,25 +1,26 @@
 //! Who agrees with whom, and who is wrong: no clock is read here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::round::Sample;
-use super::witness::Witness;
+use super::witness::{SIMULATED, Witness};
 
 /// Clocks may differ by this rate and still agree: crystals and their calibration do.
 const TOLERATED_PPM: i128 = 250;
-/// And by this more where one of them is steered.
-const STEERED_PPM: i128 = 550;
 /// And by this many nanoseconds over any span: what the passes do not show.
 const SLACK: i128 = 100_000;
-/// The middle span, in nanoseconds by the witnesses' median: it shows a drift soon after it began.
-const MIDDLE: i64 = 2_500_000_000;
+/// Two clocks alone must differ by this rate before one of them is held to have lost time: the specification allows an HPET 500,
+/// and the other's crystal has its own error.
+const TIE_PPM: i128 = 1_000;
+/// The middle span, in nanoseconds by the host: it shows a drift soon after it began.
+const MIDDLE: u64 = 2_500_000_000;
 /// The long span, likewise: it shows a smaller drift, and remembers a jump.
-const WINDOW: i64 = 8_000_000_000;
-/// After a gap this long, nothing before it is compared with anything after it.
-const GAP: i64 = 2_000_000_000;
+const WINDOW: u64 = 8_000_000_000;
+/// After a gap this long, likewise, nothing before it is compared with anything after it.
+const GAP: u64 = 2_000_000_000;
 
 /// Hears sample after sample.
 #[derive(Debug)]
@@ -33,7 +34,8 @@ pub(super) struct Judge {
 struct Party {
     name: String,
     hardware: String,
-    steered: bool,
+    /// Nanoseconds from one of its values to the next: it is late by up to that much.
+    tick: i128,
 }
 
 /// What one round showed.
@@ -49,6 +51,9 @@ pub struct Opinion {
     pub ongoing: bool,
     /// Whether clocks differ and it cannot be said who is right.
     pub undecided: bool,
+    /// Different pieces of hardware that were heard. Where it is one, that they agree says nothing: all would be wrong together.
+    #[serde(default)]
+    pub independent: usize,
 }
 
 /// How a clock differed from those that agree, over the span in which it showed.
@@ -93,7 +98,7 @@ impl Judge {
         let party = |witness: &Witness| Party {
             name: witness.source.name().to_owned(),
             hardware: witness.hardware.clone(),
-            steered: witness.steered,
+            tick: witness.source.resolution_ns().ceil() as i128,
         };
         Judge {
             parties: witnesses.iter().map(party).collect(),
@@ -108,8 +113,9 @@ impl Judge {
 
     /// Compares with what was heard before; `None` for the first sample, and after a gap.
     pub fn hear(&mut self, sample: Sample) -> Option<Opinion> {
-        let passed = self.heard.back().map(|last| median(&advances(last, &sample)));
-        if passed.is_some_and(|passed| passed > GAP) {
+        // By the host: one of two witnesses that jumps ahead must not pass for a gap.
+        let is_gap = self.heard.back().is_some_and(|last| last.until(&sample) > GAP);
+        if is_gap {
             self.forget();
         }
         self.heard.push_back(sample);
@@ -118,7 +124,7 @@ impl Judge {
         }
         let now = self.heard.back()?;
         let last = self.heard.iter().rev().nth(1)?;
-        let is_old = |sample: &&Sample| median(&advances(sample, now)) >= MIDDLE;
+        let is_old = |sample: &&Sample| sample.until(now) >= MIDDLE;
         let middle = self.heard.iter().rev().find(is_old).unwrap_or(last);
         let long = self.compare(self.heard.front()?, now);
         let ppm = long.ppm.clone();
@@ -139,7 +145,7 @@ impl Judge {
     /// Whether the window is full without the oldest sample.
     fn is_oldest_spare(&self) -> bool {
         match (self.heard.get(1), self.heard.back()) {
-            (Some(second), Some(last)) => median(&advances(second, last)) >= WINDOW,
+            (Some(second), Some(last)) => second.until(last) >= WINDOW,
             _ => false,
         }
     }
@@ -149,12 +155,20 @@ impl Judge {
         let apart = i128::from(from.apart) + i128::from(to.apart);
         let agree = |a: usize, b: usize| {
             let (x, y) = (i128::from(advances[a]), i128::from(advances[b]));
-            let steered = self.parties[a].steered || self.parties[b].steered;
-            let ppm = TOLERATED_PPM + if steered { STEERED_PPM } else { 0 };
-            (x - y).abs() <= apart + SLACK + x.abs().max(y.abs()) * ppm / 1_000_000
+            let doubt = |i: usize| i128::from(to.doubt[i].saturating_sub(from.doubt[i]));
+            // One tick may be late at either end, and a machine that is busy or asleep in between skips one.
+            let ticks = 2 * (self.parties[a].tick + self.parties[b].tick);
+            (x - y).abs()
+                <= apart
+                    + ticks
+                    + doubt(a)
+                    + doubt(b)
+                    + SLACK
+                    + x.abs().max(y.abs()) * TOLERATED_PPM / 1_000_000
         };
         let sides = sides(self.parties.len(), agree);
-        let total = self.votes(&(0..self.parties.len()).collect::<Vec<_>>());
+        let everybody: Vec<usize> = (0..self.parties.len()).collect();
+        let total = self.votes(&everybody);
         let best = sides
             .iter()
             .max_by_key(|side| self.votes(side))
@@ -166,7 +180,7 @@ impl Judge {
         let right = if has_majority {
             best
         } else {
-            self.ahead_of_two(&sides, &advances)
+            self.ahead_of_two(&sides, &advances, apart + SLACK)
         };
         let reference = median(&right.iter().map(|&i| advances[i]).collect::<Vec<_>>());
         let reference = if right.is_empty() {
@@ -187,24 +201,37 @@ impl Judge {
             ppm: advances.iter().map(|&advance| ppm(advance, reference)).collect(),
             ongoing: accused.is_some(),
             accused,
+            independent: self.hardware_of(&everybody).len(),
         }
     }
 
-    /// Those on the hardware of the clock in use have one vote together, the others one each.
+    /// One vote for each hardware that counts, however many clocks are read off it; a simulation has none.
     fn votes(&self, side: &[usize]) -> usize {
-        let is_shared = |&&i: &&usize| self.parties[i].hardware == self.parties[0].hardware;
-        let shared = side.iter().filter(is_shared).count();
-        side.len() - shared + shared.min(1)
+        let counts = self.hardware_of(side);
+        counts.len() - usize::from(counts.contains(SIMULATED))
     }
 
-    /// Where there are just two sides of one vote each: the one that has not lost time. Else nobody.
-    fn ahead_of_two(&self, sides: &[Vec<usize>], advances: &[i64]) -> Vec<usize> {
+    fn hardware_of(&self, side: &[usize]) -> BTreeSet<&str> {
+        side.iter().map(|&i| self.hardware(i)).collect()
+    }
+
+    fn hardware(&self, party: usize) -> &str {
+        &self.parties[party].hardware
+    }
+
+    /// Where there are just two sides of one vote each, on hardware of their own, and they differ by more than hardware may: the one
+    /// that has not lost time. Else nobody.
+    fn ahead_of_two(&self, sides: &[Vec<usize>], advances: &[i64], doubt: i128) -> Vec<usize> {
         let [a, b] = sides else { return Vec::new() };
-        let is_ahead = advances[a[0]] > advances[b[0]];
-        match (self.votes(a), self.votes(b)) {
-            (1, 1) => if is_ahead { a } else { b }.clone(),
-            _ => Vec::new(),
+        if (self.votes(a), self.votes(b)) != (1, 1) || self.hardware(a[0]) == self.hardware(b[0]) {
+            return Vec::new();
         }
+        let (x, y) = (i128::from(advances[a[0]]), i128::from(advances[b[0]]));
+        let allowed = doubt + x.abs().max(y.abs()) * TIE_PPM / 1_000_000;
+        if (x - y).abs() <= allowed {
+            return Vec::new();
+        }
+        if x > y { a.clone() } else { b.clone() }
     }
 }
 
@@ -245,3 +272,7 @@ fn ppm(advance: i64, reference: i64) -> f64 {
         (advance as f64 / reference as f64 - 1.0) * 1e6
     }
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

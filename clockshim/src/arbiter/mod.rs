@@ -8,28 +8,39 @@
 //!
 //! With rounds every 250 ms, each read within 50 microseconds, and witnesses whose own rates differ by up to 100 ppm:
 //!
-//! | what the clock in use does | found within |
-//! |---|---|
-//! | it stands still, or is halted for a part of the time | 1.25 s |
-//! | it jumps, ahead or back, by 3 ms or more | 1.25 s |
-//! | it gains or loses 500 ppm | 4.5 s |
-//! | it gains or loses less than 250 ppm | never: crystals differ by that much, and the specification allows an HPET 500 |
+//! | what the clock in use does | found within | by hardware |
+//! |---|---|---|
+//! | it stands still, or is halted for a part of the time | 1.25 s | two |
+//! | it jumps back by 3 ms or more | 1.25 s | two |
+//! | it jumps ahead by 3 ms or more | 1.25 s | three |
+//! | it loses 500 ppm, or gains them | 4.5 s | three |
+//! | it loses 1,500 ppm | 4.5 s | two |
+//! | it gains or loses less than 250 ppm | never: crystals differ by that much, and the specification allows an HPET 500 | |
+//!
+//! The last column has how many different pieces of hardware must be heard, that of the clock in use included; a simulated counter needs only one
+//! other for all of it. A jump of the kernel's own clock by 2 s or more passes for a gap, see below.
+//!
+//! A clock with a coarse tick is believed to be late by up to two of them at either end. The smallest step that is found in `coarse`, with a tick
+//! of 4 ms, is 11 ms (23 ms where the kernel has 100 ticks a second), and the smallest drift is 1,000 ppm more (2,500).
 //!
 //! # Whom it believes
 //!
-//! Each witness has one vote, save that those on the same hardware as the clock in use have one together: what
-//! they agree on is one statement. The kernel had two witnesses when an HPET lost time in deep idle, and blamed the TSC. Here the raw
-//! kernel clock is the third. Where only two remain and they differ, the one that has lost time is wrong: hardware
-//! halts, or misses ticks, but nothing makes it tick more often.
+//! Each hardware that counts has one vote, however many clocks are read off it: the TSC by instruction and a kernel that
+//! runs on the TSC make one statement. The kernel had two witnesses when an HPET lost time in deep idle, and blamed the TSC.
+//! Here, where only two remain and they differ by more than 1,000 ppm, the one that has lost time is wrong: hardware
+//! halts, or misses ticks, but nothing makes it tick more often. A simulated counter has no vote, for it counts on another one's time; so
+//! whatever it does wrong is found. Where all that is heard is one hardware, nobody is ever accused.
 //!
 //! # What does not mislead it
 //!
-//! A slow read, an interrupt or a preemption between two readings: all witnesses are read three times over, and a round in which the readings lie far
-//! apart by the witnesses' median is thrown away. A pause of the machine, a sleep, a starved arbiter: after a gap nothing before it is compared with
-//! anything after it.
+//! A slow read, an interrupt or a preemption between two readings: all witnesses are read three times over, and that up to four times. Where the
+//! readings still lie apart by the witnesses' median, as they do with a clock that takes long to read, the clocks may differ by that much
+//! more; a round in which they lie 5 ms apart is thrown away. A pause of the machine, a sleep, a starved arbiter: after a gap of 2 s by
+//! the kernel's clock nothing before it is compared with anything after it. NTP: what the kernel says of its own steering is taken off.
 
 mod judge;
 mod round;
+mod steering;
 mod witness;
 
 use std::fmt;
@@ -39,7 +50,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use judge::{Deviation, Opinion};
-pub use witness::Witness;
+pub use witness::{SIMULATED, Witness};
 
 use judge::Judge;
 use round::Reader;
@@ -63,6 +74,8 @@ pub struct Arbiter {
     accused_for: u32,
     put_away: Vec<SourceKind>,
     opinion: Option<Opinion>,
+    last_round: Option<BootInstant>,
+    thrown_away: u64,
     /// What the first of the rounds showed in which it was accused.
     onset: Option<Deviation>,
 }
@@ -110,10 +123,19 @@ pub struct ArbiterStatus {
     pub using: String,
     /// Clocks that were found wrong and put away; only a person brings them back.
     pub put_away: Vec<String>,
-    /// Every witness by name.
+    /// Every witness by name, the clock in use first.
     pub witnesses: Vec<String>,
-    /// What the last round showed; absent before the second one.
+    /// The hardware that each of them counts on, in the same order.
+    #[serde(default)]
+    pub hardware: Vec<String>,
+    /// What the last round that counted showed; absent before the second one.
     pub opinion: Option<Opinion>,
+    /// When that round was, by the host's boot time.
+    #[serde(default)]
+    pub last_round: Option<BootInstant>,
+    /// Rounds since the arbiter was made that did not count, for the readings lay too far apart: by 5 ms or more.
+    #[serde(default)]
+    pub thrown_away: u64,
 }
 
 impl Arbiter {
@@ -133,6 +155,8 @@ impl Arbiter {
             accused_for: 0,
             put_away: Vec::new(),
             opinion: None,
+            last_round: None,
+            thrown_away: 0,
             onset: None,
         }
     }
@@ -153,12 +177,21 @@ impl Arbiter {
         }
         if self.time.host().has_slept(self.reader.slept_mut()) {
             self.judge.forget();
+            // What was heard before the sleep is not running on after it.
+            self.accused_for = 0;
             return None;
         }
-        let sample = self.reader.sample()?;
-        let opinion = self.judge.hear(sample)?;
+        let Some(sample) = self.reader.sample(self.time.host()) else {
+            self.thrown_away += 1;
+            return None;
+        };
+        let Some(opinion) = self.judge.hear(sample) else {
+            self.accused_for = 0;
+            return None;
+        };
         let accused = opinion.accused;
         self.opinion = Some(opinion);
+        self.last_round = Some(BootInstant::from_nanos(self.time.host().boot()));
         let Some(deviation) = accused else {
             self.accused_for = 0;
             return None;
@@ -179,6 +212,7 @@ impl Arbiter {
         self.reader = Reader::new(witnesses);
         self.accused_for = 0;
         self.opinion = None;
+        self.last_round = None;
     }
 
     fn put_away(&mut self, deviation: Deviation) -> Verdict {
@@ -215,7 +249,10 @@ impl Arbiter {
             using: self.time.source_name().to_owned(),
             put_away: self.put_away.iter().map(ToString::to_string).collect(),
             witnesses: self.reader.names(),
+            hardware: self.reader.hardware(),
             opinion: self.opinion.clone(),
+            last_round: self.last_round,
+            thrown_away: self.thrown_away,
         }
     }
 }

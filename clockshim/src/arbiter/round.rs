@@ -1,13 +1,17 @@
 //! Reading all witnesses at (nearly) one moment.
 
+use super::steering::Steered;
 use super::witness::Witness;
 use crate::clocksource::mask;
+use crate::host::Host;
 use crate::scale::Scale;
 
-/// All readings of a round must lie this close together, in nanoseconds by the witnesses' median.
+/// Readings of a round that lie this close together need not be made again, in nanoseconds by the witnesses' median.
 const CLOSE: u64 = 50_000;
-/// Rounds are tried so often before one is given up.
+/// The tightest of so many tries counts else,
 const TRIES: usize = 4;
+/// if its readings lie this close together; and a single read of the clock in use that takes longer, by the host, ends the round.
+const USABLE: u64 = 5_000_000;
 
 /// Reads the witnesses and widens what they count.
 #[derive(Debug)]
@@ -15,6 +19,11 @@ pub(super) struct Reader {
     witnesses: Vec<Witness>,
     counts: Vec<Count>,
     slept: Option<(u64, u64)>,
+    /// What each read of the first witness took in this round, in nanoseconds by the host.
+    costs: Vec<u64>,
+    /// What became of the steered ones, and the host's time up to which.
+    steered: Steered,
+    steered_to: Option<u64>,
 }
 
 /// A counter made as wide as time: signed, so that a counter which goes back is seen to.
@@ -29,14 +38,25 @@ struct Count {
 /// All witnesses at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
-    /// Nanoseconds that each has counted since the first reading.
+    /// Nanoseconds that each has counted since the first reading, without what NTP made of them.
     pub nanos: Vec<i64>,
+    /// Nanoseconds by which that may be wrong since the first reading, for each that is steered: it only grows.
+    pub doubt: Vec<u64>,
+    /// The host's monotonic time, by which spans are chosen; nothing is judged by it.
+    pub host: u64,
     /// The readings lie within this many nanoseconds.
     pub apart: u64,
     /// The counter of the first witness, in ticks; nanoseconds that it would have counted from zero; nanoseconds in one turn.
     pub counter: u64,
     pub since_zero: u64,
     pub wrap: u64,
+}
+
+impl Sample {
+    /// Nanoseconds from this sample to a later one.
+    pub fn until(&self, later: &Sample) -> u64 {
+        later.host.saturating_sub(self.host)
+    }
 }
 
 impl Reader {
@@ -52,6 +72,9 @@ impl Reader {
             witnesses,
             counts,
             slept: None,
+            costs: Vec::new(),
+            steered: Steered::default(),
+            steered_to: None,
         }
     }
 
@@ -62,14 +85,55 @@ impl Reader {
             .collect()
     }
 
+    pub fn hardware(&self) -> Vec<String> {
+        self.witnesses
+            .iter()
+            .map(|witness| witness.hardware.clone())
+            .collect()
+    }
+
     /// What was last known of the time asleep.
     pub fn slept_mut(&mut self) -> &mut Option<(u64, u64)> {
         &mut self.slept
     }
 
-    /// A round in which nothing came in between; `None` where something did each time.
-    pub fn sample(&mut self) -> Option<Sample> {
-        (0..TRIES).find_map(|_| self.passes())
+    /// A round in which little or nothing came in between; `None` where something did each time, or the clock in use is too slow.
+    pub fn sample(&mut self, host: &Host) -> Option<Sample> {
+        let mut sample = self.tightest(host)?;
+        let last = self.steered_to.replace(sample.host).unwrap_or(sample.host);
+        self.steered
+            .advance(sample.host.saturating_sub(last), host.steering());
+        for (i, _) in self
+            .witnesses
+            .iter()
+            .enumerate()
+            .filter(|(_, witness)| witness.steered)
+        {
+            sample.nanos[i] = sample.nanos[i].saturating_sub(self.steered.moved);
+            sample.doubt[i] = self.steered.doubt;
+        }
+        Some(sample)
+    }
+
+    /// What a read of the clock in use took in the last round, in nanoseconds by the host: the median. `None` before the first.
+    pub fn cost(&mut self) -> Option<u64> {
+        self.costs.sort_unstable();
+        self.costs.get(self.costs.len() / 2).copied()
+    }
+
+    fn tightest(&mut self, host: &Host) -> Option<Sample> {
+        self.costs.clear();
+        let mut best: Option<Sample> = None;
+        for _ in 0..TRIES {
+            let Some(sample) = self.passes(host) else { break };
+            if best.as_ref().is_none_or(|best| sample.apart < best.apart) {
+                best = Some(sample);
+            }
+            if best.as_ref().is_some_and(|best| best.apart <= CLOSE) {
+                break;
+            }
+        }
+        best.filter(|best| best.apart <= USABLE)
     }
 
     /// Reads all witnesses in order, three times over, and takes the readings in the middle.
@@ -77,29 +141,47 @@ impl Reader {
     /// Whatever came in between two of those lies, for every witness, either between its first and its second reading or between its
     /// second and its third, so each of them knows how long it took at most. The median of what they say is believed:
     /// neither a clock that stands still nor one that races decides whether a round counts.
-    fn passes(&mut self) -> Option<Sample> {
-        let [first, middle, last] = [self.pass(), self.pass(), self.pass()];
+    ///
+    /// `None` as soon as the clock in use takes too long for a read: whoever compares clocks must not be held up by one.
+    fn passes(&mut self, host: &Host) -> Option<Sample> {
+        let (first, _) = self.pass(host)?;
+        let now = host.monotonic();
+        let (middle, counter) = self.pass(host)?;
+        let (last, _) = self.pass(host)?;
         let mut took: Vec<_> = (0..middle.len())
             .map(|i| (middle[i].abs_diff(first[i])).max(last[i].abs_diff(middle[i])))
             .collect();
         took.sort_unstable();
         let apart = *took.get(took.len() / 2)?;
         let watched = self.counts.first()?;
-        (apart <= CLOSE).then(|| Sample {
+        Some(Sample {
+            doubt: vec![0; middle.len()],
             nanos: middle,
+            host: now,
             apart,
-            counter: watched.last,
-            since_zero: watched.scale.nanos(watched.last),
+            counter,
+            since_zero: watched.scale.nanos(counter),
             wrap: watched.scale.nanos(mask(watched.width)),
         })
     }
 
-    fn pass(&mut self) -> Vec<i64> {
-        self.witnesses
-            .iter()
-            .zip(&mut self.counts)
-            .map(|(witness, count)| count.advance(witness.source.read_direct()))
-            .collect()
+    /// Reads all of them once; with the counter of the first.
+    fn pass(&mut self, host: &Host) -> Option<(Vec<i64>, u64)> {
+        let mut nanos = Vec::with_capacity(self.witnesses.len());
+        for (i, (witness, count)) in self.witnesses.iter().zip(&mut self.counts).enumerate() {
+            if i > 0 {
+                nanos.push(count.advance(witness.source.read_direct()));
+                continue;
+            }
+            let before = host.monotonic();
+            nanos.push(count.advance(witness.source.read_direct()));
+            let cost = host.monotonic().saturating_sub(before);
+            self.costs.push(cost);
+            if cost > USABLE {
+                return None;
+            }
+        }
+        Some((nanos, self.counts.first()?.last))
     }
 }
 

@@ -7,14 +7,19 @@ use crate::clocksource::{Clocksource, SourceKind};
 use crate::source::MonotonicRaw;
 use crate::timekeeper::Timekeeper;
 
+/// The hardware of a clock that is simulated by software: it has no vote, for it counts on some other one's.
+pub const SIMULATED: &str = "simulated";
+
 /// A clock that is compared with others.
 #[derive(Clone, Debug)]
 pub struct Witness {
     /// What is read. It is read directly, past any lock that other readers may hold.
     pub source: Arc<dyn Clocksource>,
-    /// The hardware that counts, such as `tsc`: witnesses on the same one are not independent.
+    /// The hardware that counts, such as `tsc`: witnesses on the same one have one vote together; on [`SIMULATED`], none.
     pub hardware: String,
-    /// Whether its rate is steered, as the kernel does under NTP by up to 500 ppm.
+    /// Whether the kernel steers its rate, as NTP bids it: by up to 10 % either way, of which chrony takes 83,333 ppm where it
+    /// has a second to make up. What the kernel says of it (`adjtimex`) is taken off before the clock is compared; where it does not
+    /// say, the clock is accused only of what exceeds those 10 %.
     pub steered: bool,
 }
 
@@ -25,9 +30,14 @@ pub(super) fn of_machine(time: &Timekeeper) -> Vec<Witness> {
     let hardware = match in_use {
         SourceKind::Boottime | SourceKind::Coarse => kernel.clone(),
         SourceKind::Hpet | SourceKind::HpetLocked => "hpet".to_owned(),
+        SourceKind::HpetSim => SIMULATED.to_owned(),
         other => other.to_string(),
     };
-    let steered = matches!(in_use, SourceKind::Boottime | SourceKind::Coarse);
+    // The simulated HPET lives in the kernel's time.
+    let steered = matches!(
+        in_use,
+        SourceKind::Boottime | SourceKind::Coarse | SourceKind::HpetSim
+    );
     let mut witnesses = vec![Witness {
         source: time.source(),
         hardware,
@@ -65,5 +75,36 @@ const CURRENT: &str = "/sys/devices/system/clocksource/clocksource0/current_cloc
 
 /// The hardware that the kernel's own clocks run on, in the names that we use.
 fn kernel_clocksource() -> String {
-    fs::read_to_string(CURRENT).map_or_else(|_| "kernel".to_owned(), |name| name.trim().to_owned())
+    fs::read_to_string(CURRENT).map_or_else(
+        |_| "kernel".to_owned(),
+        |name| hardware_of(name.trim()).to_owned(),
+    )
+}
+
+/// The hardware beneath one of the kernel's clock sources. What a hypervisor offers as a page of memory is the TSC, scaled.
+fn hardware_of(clocksource: &str) -> &str {
+    match clocksource {
+        "tsc-early" | "kvm-clock" | "hyperv_clocksource_tsc_page" | "xen" | "arch_sys_counter" => "tsc",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hypervisors_clock_is_the_tsc() {
+        for name in [
+            "tsc",
+            "tsc-early",
+            "kvm-clock",
+            "hyperv_clocksource_tsc_page",
+            "xen",
+        ] {
+            assert_eq!(hardware_of(name), "tsc");
+        }
+        assert_eq!(hardware_of("hpet"), "hpet");
+        assert_eq!(hardware_of("acpi_pm"), "acpi_pm");
+    }
 }

@@ -1,6 +1,6 @@
 //! A clock that a test moves by hand.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::clocksource::{Clocksource, Epoch, SourceKind};
 use crate::instant::{BootDuration, BootInstant};
@@ -11,6 +11,7 @@ use crate::scale::Scale;
 pub struct ManualClock {
     now: AtomicU64,
     slept: AtomicU64,
+    steering: AtomicI64,
 }
 
 impl ManualClock {
@@ -18,7 +19,7 @@ impl ManualClock {
     pub fn new(now: BootInstant) -> ManualClock {
         ManualClock {
             now: AtomicU64::new(now.as_nanos()),
-            slept: AtomicU64::new(0),
+            ..ManualClock::default()
         }
     }
 
@@ -41,6 +42,17 @@ impl ManualClock {
     pub fn sleep(&self, span: BootDuration) {
         self.slept.fetch_add(span.as_nanos(), Ordering::AcqRel);
         self.advance(span);
+    }
+
+    /// Says that a kernel steers its clock by so many parts in 10^9 from now on, as adjtimex would. The clock itself goes on as
+    /// before: it is for [`Arbiter`](crate::Arbiter)s, which take the steering off what a steered witness says.
+    pub fn set_steering(&self, ppb: i64) {
+        self.steering.store(ppb, Ordering::Release);
+    }
+
+    /// The steering in parts in 10^9, zero if it was never set.
+    pub fn steering(&self) -> i64 {
+        self.steering.load(Ordering::Acquire)
     }
 
     /// The time asleep so far.

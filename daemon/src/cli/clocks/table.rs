@@ -120,7 +120,7 @@ fn arbitration(f: &mut Formatter<'_>, status: &ArbiterStatus, verdict: Option<&s
     let found = match (verdict, &status.opinion) {
         (Some(verdict), _) => verdict.to_owned(),
         (None, None) => "no two rounds could be compared; try a longer --seconds".to_owned(),
-        (None, Some(opinion)) => finding(&status.using, opinion),
+        (None, Some(opinion)) => finding(status, opinion),
     };
     writeln!(f, "Arbiter:")?;
     paragraph(f, "verdict", &found)?;
@@ -148,8 +148,22 @@ fn arbitration(f: &mut Formatter<'_>, status: &ArbiterStatus, verdict: Option<&s
     Ok(())
 }
 
-fn finding(using: &str, opinion: &Opinion) -> String {
+fn finding(status: &ArbiterStatus, opinion: &Opinion) -> String {
+    let using = &status.using;
     match &opinion.accused {
+        _ if opinion.independent == 1 => {
+            let hardware = status
+                .hardware
+                .first()
+                .map_or("same clock", String::as_str)
+                .to_uppercase();
+            let but = if opinion.undecided {
+                ", and yet they differ"
+            } else {
+                ""
+            };
+            format!("{using} cannot be judged: every witness counts on the {hardware}{but}")
+        }
         _ if opinion.undecided => "the witnesses differ, and no majority says who is right".to_owned(),
         Some(deviation) => {
             format!(
@@ -271,6 +285,15 @@ mod tests {
         opinion.agreed.clear();
         let text = Table(&survey).to_string();
         assert!(text.contains("no majority") && !text.contains("agreed"), "{text}");
+
+        let status = survey.arbiter.as_mut().unwrap();
+        let opinion = status.opinion.as_mut().unwrap();
+        (opinion.undecided, opinion.independent) = (false, 1);
+        let text = Table(&survey).to_string();
+        assert!(
+            text.contains("tsc cannot be judged: every witness counts on the TSC"),
+            "{text}"
+        );
 
         survey.arbiter.as_mut().unwrap().opinion = None;
         assert!(Table(&survey).to_string().contains("longer --seconds"));
