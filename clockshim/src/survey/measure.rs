@@ -16,6 +16,9 @@ pub struct Cost {
     pub p50: f64,
     /// 99 of 100 samples cost no more.
     pub p99: f64,
+    /// Reads in one sample: of a cheap clock a sample is the mean of several, which levels what single reads cost.
+    #[serde(default)]
+    pub reads_a_sample: u32,
     /// How the samples are spread, in order of cost.
     pub distribution: Vec<Bucket>,
 }
@@ -29,8 +32,10 @@ pub struct Bucket {
     pub count: u32,
 }
 
-/// Reads in one sample: the stopwatch itself costs 25 ns and more.
-const BATCH: usize = 8;
+/// Reads in one sample of a cheap clock: the stopwatch itself costs 25 ns and more. One read that costs more than `DEAR`, in
+/// nanoseconds, is a sample by itself.
+const BATCH: u32 = 8;
+const DEAR: f64 = 300.0;
 /// Samples of one clock, or of one clock in one thread.
 const SAMPLES: usize = 2_000;
 /// No clock is read for longer than this, in nanoseconds.
@@ -38,12 +43,15 @@ const LIMIT: u64 = 60_000_000;
 
 /// One thread reads.
 pub(super) fn alone(source: &dyn Clocksource) -> Cost {
-    Cost::of(samples(source))
+    let batch = batch_of(source);
+    Cost::of(samples(source, batch), batch)
 }
 
 /// Every core reads, each from a thread of its own.
 pub(super) fn contended(source: &dyn Clocksource, cpus: &[usize]) -> Cost {
-    Cost::of(on_all(cpus, || samples(source)).into_iter().flatten().collect())
+    let batch = batch_of(source);
+    let samples = on_all(cpus, || samples(source, batch));
+    Cost::of(samples.into_iter().flatten().collect(), batch)
 }
 
 /// The largest step back, in nanoseconds, of any reading against one that another thread had finished before.
@@ -92,14 +100,19 @@ fn on_all<T: Send>(cpus: &[usize], work: impl Fn() -> T + Sync) -> Vec<T> {
     })
 }
 
+fn batch_of(source: &dyn Clocksource) -> u32 {
+    let reads = (0..101).map(|_| timed(|| _ = std::hint::black_box(source.read())) as f64);
+    if median(reads.collect()) > DEAR { 1 } else { BATCH }
+}
+
 /// Nanoseconds a read, each the mean of a batch, less what the stopwatch costs.
-fn samples(source: &dyn Clocksource) -> Vec<f64> {
+fn samples(source: &dyn Clocksource, batch: u32) -> Vec<f64> {
     let overhead = median((0..101).map(|_| timed(|| ()) as f64).collect());
     let begin = stopwatch();
     let mut samples = Vec::with_capacity(SAMPLES);
     while samples.len() < SAMPLES && stopwatch().saturating_sub(begin) < LIMIT {
-        let nanos = timed(|| (0..BATCH).for_each(|_| _ = std::hint::black_box(source.read())));
-        samples.push((nanos as f64 - overhead).max(0.0) / BATCH as f64);
+        let nanos = timed(|| (0..batch).for_each(|_| _ = std::hint::black_box(source.read())));
+        samples.push((nanos as f64 - overhead).max(0.0) / f64::from(batch));
     }
     samples
 }
@@ -120,7 +133,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Cost {
-    fn of(mut samples: Vec<f64>) -> Cost {
+    fn of(mut samples: Vec<f64>, reads_a_sample: u32) -> Cost {
         samples.sort_unstable_by(f64::total_cmp);
         let at = |part: f64| {
             samples
@@ -131,6 +144,7 @@ impl Cost {
         Cost {
             p50: at(0.5),
             p99: at(0.99),
+            reads_a_sample,
             distribution: buckets(&samples),
         }
     }
@@ -181,7 +195,7 @@ mod tests {
 
     #[test]
     fn percentiles_and_buckets() {
-        let cost = Cost::of((1..=100).map(f64::from).rev().collect());
+        let cost = Cost::of((1..=100).map(f64::from).rev().collect(), 1);
         assert_eq!((cost.p50, cost.p99), (51.0, 100.0));
         assert_eq!(
             cost.distribution.iter().map(|bucket| bucket.count).sum::<u32>(),

@@ -1,5 +1,6 @@
 //! A survey of the clocks that this machine has: which are there, what they cost, and how good they are.
 
+mod kernel;
 mod measure;
 mod rate;
 
@@ -14,6 +15,7 @@ use crate::host::Host;
 use crate::source::Source;
 use crate::timekeeper::Timekeeper;
 
+pub use kernel::KernelChoice;
 pub use measure::{Bucket, Cost};
 use rate::Rate;
 
@@ -22,7 +24,10 @@ use rate::Rate;
 pub struct Survey {
     /// Processors that took part where all of them read at once.
     pub cores: usize,
-    /// Every clock that has a name, the best first, whether it is there or not.
+    /// What the kernel's own clocks count on.
+    #[serde(default)]
+    pub kernel: KernelChoice,
+    /// Every clock that has a name, the best rated first, whether it is there or not.
     pub sources: Vec<SourceReport>,
     /// The arbiter's view of the clock in use; absent where that clock is not to be had.
     pub arbiter: Option<ArbiterStatus>,
@@ -35,7 +40,7 @@ pub struct Survey {
 pub struct SourceReport {
     /// Its name, as options and files take it.
     pub name: String,
-    /// Whether it is the one that was said to be in use.
+    /// Whether it is the one that the arbiter was to judge.
     pub in_use: bool,
     /// On the kernel's scale, to 499; see [`Clocksource::rating`]. Absent where the clock is.
     pub rating: Option<u32>,
@@ -52,7 +57,7 @@ pub struct Figures {
     pub resolution_ns: f64,
     /// Bits of its counter.
     pub width: u32,
-    /// Seconds after which the counter wraps; absent above 584 years.
+    /// Seconds after which the counter wraps; absent from 584 years on.
     pub wrap_s: Option<f64>,
     /// Whether the counter itself counts while the machine sleeps. (The timekeeper's time always has the sleep.)
     pub counts_sleep: Option<bool>,
@@ -62,7 +67,8 @@ pub struct Figures {
     pub contended_ns: Cost,
     /// The largest step back that one thread saw against what another had read before, in nanoseconds.
     pub step_back_ns: u64,
-    /// Its rate against `CLOCK_BOOTTIME`, in parts per million.
+    /// Its rate against `CLOCK_BOOTTIME`, in parts per million; of the clock that is `CLOCK_BOOTTIME`, the error of the measurement. The
+    /// TSC's frequency, where the kernel does not tell it, was taken from that same clock within a third of a second.
     pub drift_ppm: f64,
     /// How far `drift_ppm` may be off, by how well the two could be read together.
     pub drift_uncertainty_ppm: f64,
@@ -88,9 +94,12 @@ impl Survey {
             (Err(error), _) => refused(kind, in_use, error),
             (Ok(_), None) => refused(kind, in_use, stuck(kind)),
         };
-        let sources = opened.into_iter().zip(rates).map(report).collect();
+        let mut sources: Vec<_> = opened.into_iter().zip(rates).map(report).collect();
+        // Stable: those that are not there stay in their order.
+        sources.sort_by_key(|source| std::cmp::Reverse(source.rating));
         Survey {
             cores: cpus.len(),
+            kernel: KernelChoice::read(),
             sources,
             arbiter,
             verdict,
@@ -106,7 +115,8 @@ fn open(kind: SourceKind, host: &Host) -> Opened {
 
 /// Waits for `span`, with the arbiter at work meanwhile.
 fn arbitrate(in_use: SourceKind, span: Duration, host: &Host) -> (Option<ArbiterStatus>, Option<String>) {
-    let until = host.monotonic() + span.as_nanos() as u64;
+    let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    let until = host.monotonic().saturating_add(span);
     let mut arbiter = Timekeeper::open(in_use)
         .ok()
         .map(|time| Arbiter::new(Arc::new(time)));
@@ -136,8 +146,10 @@ fn described(
     let figures = Figures {
         resolution_ns: source.resolution_ns(),
         width: source.width(),
-        wrap_s: (source.width() < 64 && wrap < u64::MAX).then_some(wrap as f64 / 1e9),
+        wrap_s: (wrap < u64::MAX).then_some(wrap as f64 / 1e9),
         counts_sleep: match source.epoch() {
+            // It is made of the kernel's monotonic time, which does not.
+            Epoch::Arbitrary if kind == SourceKind::HpetSim => Some(false),
             Epoch::Arbitrary => None,
             epoch => Some(epoch == Epoch::Boot),
         },

@@ -2,13 +2,14 @@
 
 use clockshim::Survey;
 use clockshim::arbiter::{ArbiterStatus, Opinion};
-use clockshim::survey::{Bucket, Cost, Figures, SourceReport};
+use clockshim::survey::{Bucket, Cost, Figures, KernelChoice, SourceReport};
 
 fn cost(p50: f64, p99: f64) -> Cost {
     let distribution = [(p50, 900), (p50 * 1.3, 80), (p99, 20)];
     Cost {
         p50,
         p99,
+        reads_a_sample: 8,
         distribution: distribution.map(|(ns, count)| Bucket { ns, count }).into(),
     }
 }
@@ -66,6 +67,10 @@ pub fn survey() -> Survey {
     let witnesses = ["tsc", "monotonic-raw", "boottime"].map(str::to_owned);
     Survey {
         cores: 2,
+        kernel: KernelChoice {
+            current: Some("tsc".to_owned()),
+            available: ["tsc", "hpet", "acpi_pm"].map(str::to_owned).into(),
+        },
         sources: vec![
             there("tsc", 350, tsc),
             there("coarse", 90, coarse),
