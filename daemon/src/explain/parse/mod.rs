@@ -6,6 +6,7 @@ mod line;
 mod mail;
 mod open;
 mod own;
+mod place;
 
 use std::collections::HashSet;
 

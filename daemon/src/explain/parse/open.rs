@@ -1,6 +1,6 @@
 //! The report that is being read, line by line.
 
-use super::{fields, headline, own};
+use super::{fields, headline, own, place};
 use crate::explain::trace::{CodeBytes, Kind, OwnFacts, Section, Task, Trace};
 
 /// So many processors of one report are kept, with so many frames each.
@@ -105,7 +105,7 @@ impl Open {
         } else if line.starts_with("CPU:") {
             return self.cpu_line(line);
         } else if let Some(rest) = line.strip_prefix("EIP is at ") {
-            if let (Some(place), Some(rip)) = (fields::rip(rest), self.section().rip.as_mut()) {
+            if let (Some(place), Some(rip)) = (place::rip(rest), self.section().rip.as_mut()) {
                 rip.symbol = place.symbol;
                 (rip.offset, rip.size) = (place.offset, place.size);
             }
@@ -124,7 +124,7 @@ impl Open {
             || line.starts_with("Backtrace:")
         {
             self.past_frames = !self.section().frames.is_empty() && self.section().rip.is_some();
-        } else if let Some(frame) = fields::frame(line) {
+        } else if let Some(frame) = place::frame(line) {
             let past = self.past_frames;
             let frames = &mut self.section().frames;
             if !past && frames.len() < MOST_FRAMES {
@@ -165,7 +165,7 @@ impl Open {
     }
 
     fn rip(&mut self, line: &str, rest: &str) -> bool {
-        let Some(place) = fields::rip(rest) else {
+        let Some(place) = place::rip(rest) else {
             return false;
         };
         let section = self.section();
