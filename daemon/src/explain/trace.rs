@@ -112,6 +112,8 @@ pub struct CodeBytes {
     pub bytes: Vec<u8>,
     /// Index of the byte that RIP points to.
     pub at: usize,
+    /// A digit at the end of the last line that was read: half of a byte, which the next line may complete.
+    pub half: Option<u8>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

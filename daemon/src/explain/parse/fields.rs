@@ -57,7 +57,21 @@ pub fn code(line: &str, into: &mut CodeBytes, at: &mut Option<usize>) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let mut bytes = Vec::with_capacity(words.len());
     let mut marked = None;
+    let known_half = into.half.take();
+    let mut half = None;
     for (index, word) in words.iter().enumerate() {
+        // Somebody has cut the line within a byte.
+        if let [digit] = word.as_bytes()
+            && let Some(value) = char::from(*digit).to_digit(16)
+        {
+            let value = value as u8;
+            match known_half {
+                Some(high) if index == 0 => bytes.push(high << 4 | value),
+                _ if index > 0 && index + 1 == words.len() => half = Some(value),
+                _ => return false,
+            }
+            continue;
+        }
         let bare = word.trim_start_matches(['<', '(']).trim_end_matches(['>', ')']);
         if bare.len() != 2 {
             return false;
@@ -66,7 +80,7 @@ pub fn code(line: &str, into: &mut CodeBytes, at: &mut Option<usize>) -> bool {
             return false;
         };
         if bare.len() != word.len() {
-            marked = Some(index);
+            marked = Some(bytes.len());
         }
         bytes.push(byte);
     }
@@ -75,6 +89,7 @@ pub fn code(line: &str, into: &mut CodeBytes, at: &mut Option<usize>) -> bool {
     }
     *at = at.or(marked.map(|index| into.bytes.len() + index));
     into.bytes.append(&mut bytes);
+    into.half = half;
     true
 }
 
@@ -187,13 +202,22 @@ mod tests {
         assert!(code("c0 75 11", &mut bytes, &mut at));
         assert!(code("f3 90 <49> 8b=", &mut bytes, &mut at));
         assert!(code("08 48", &mut bytes, &mut at));
-        for other in ["RSP: 0018", "", "Bad RIP value.", "123 45", "zz"] {
+        for other in ["RSP: 0018", "", "Bad RIP value.", "123 45", "zz", "5", "5 6"] {
             assert!(!code(other, &mut bytes, &mut at), "{other}");
         }
         assert_eq!(
             bytes.bytes,
             [0xc0, 0x75, 0x11, 0xf3, 0x90, 0x49, 0x8b, 0x08, 0x48]
         );
+        assert_eq!(at, Some(5));
+    }
+
+    #[test]
+    fn code_may_be_cut_within_a_byte() {
+        let (mut bytes, mut at) = (CodeBytes::default(), None);
+        assert!(code("c0 c5 20 ab 2", &mut bytes, &mut at));
+        assert!(code("3 <a2> 8b 4", &mut bytes, &mut at));
+        assert_eq!(bytes.bytes, [0xc0, 0xc5, 0x20, 0xab, 0x23, 0xa2, 0x8b]);
         assert_eq!(at, Some(5));
     }
 

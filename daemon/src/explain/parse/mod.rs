@@ -1,6 +1,7 @@
 //! Finds the reports in a text, and takes each apart.
 
 mod fields;
+mod flowed;
 mod headline;
 mod line;
 mod mail;
@@ -35,6 +36,12 @@ pub fn parse(input: &[u8]) -> Parsed {
         return parser.parsed;
     }
     let printable = mail::is_quoted_printable(input);
+    if !printable && let Some(lines) = flowed::unflow(input) {
+        for (number, line) in lines {
+            parser.line(number, &line::clean(line.as_bytes()));
+        }
+        return parser.finish();
+    }
     let mut lines = input.split(|byte| *byte == b'\n').enumerate();
     while let Some((index, line)) = lines.next() {
         if !printable {
@@ -48,9 +55,7 @@ pub fn parse(input: &[u8]) -> Parsed {
         }
         parser.line(index + 1, &line::clean(&whole.0));
     }
-    parser.close();
-    parser.drop_echoes();
-    parser.parsed
+    parser.finish()
 }
 
 #[derive(Default)]
@@ -60,6 +65,12 @@ struct Parser {
 }
 
 impl Parser {
+    fn finish(mut self) -> Parsed {
+        self.close();
+        self.drop_echoes();
+        self.parsed
+    }
+
     fn line(&mut self, number: usize, line: &str) {
         if line.starts_with('{') && line.contains("\"report\"") {
             self.close();
