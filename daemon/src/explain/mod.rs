@@ -5,6 +5,7 @@
 //! chose it. [`facts`] puts that into words, and [`judge`] weighs the hypotheses against it, with
 //! what follows from the report's being [`printed`] at all. [`text`] lays it out.
 
+mod busy_wait;
 mod clock;
 mod disassembly;
 mod entry;

@@ -2,6 +2,7 @@
 
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
 
+use super::busy_wait;
 use super::clock::{self, Frequency};
 use super::disassembly::{Disassembly, Offset, disassemble};
 use super::entry::{FailedTry, failed_try};
@@ -116,7 +117,7 @@ impl Routine<'_> {
         view.position_in_words = Some(self.position_in_words(view.position));
         view.code = self.lines(reads_hpet);
         if !is_ours {
-            facts::loop_of_another(&self, view);
+            busy_wait::describe(&self, view);
             return;
         }
         self.lock(view);
@@ -252,6 +253,9 @@ impl Routine<'_> {
                 _ => "outside of the contended loop, as far as the bytes show".to_owned(),
             },
             Position::NotThere => match self.span() {
+                Some((first, _)) if self.around.as_ref().is_some_and(|around| !around.closes) => {
+                    format!("in what seems to be a loop, from {} on", Offset(first))
+                }
                 Some((first, last)) => format!("in a loop from {} to {}", Offset(first), Offset(last)),
                 None => return format!("RIP is at {what}."),
             },
