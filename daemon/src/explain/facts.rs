@@ -135,6 +135,7 @@ pub fn word(routine: &Routine<'_>, view: &mut View) {
 
 /// Where the function must be, for the try-lock to mean the word at `address`. Functions are aligned to 16 bytes.
 fn loaded_at(routine: &Routine<'_>, address: u64) -> Option<u64> {
+    routine.place.known_offset()?;
     let failed = routine.failed.as_ref()?;
     let line = &routine.code.lines[failed.try_lock?];
     let instruction = &line.instruction;

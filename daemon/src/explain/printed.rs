@@ -86,6 +86,6 @@ pub fn keeps_time(view: &View) -> Option<(bool, String)> {
         return Some((false, format!("{frame} compares clocks")));
     }
     let frame = solid().find(|frame| TIMEKEEPER.iter().any(|name| frame.contains(name)))?;
-    let name = frame.split('+').next().unwrap_or(frame);
+    let name = frame.split(['+', ' ']).next().unwrap_or(frame);
     Some((true, format!("{name} called it")))
 }

@@ -83,9 +83,17 @@ pub struct Place {
     pub size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
+    /// `arch/x86/kernel/hpet.c:823`, where somebody has put that in place of the offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 impl Place {
+    /// The offset into the symbol, where it is known.
+    pub fn known_offset(&self) -> Option<u64> {
+        (self.symbol.is_some() && self.size > 0).then_some(self.offset)
+    }
+
     pub fn is_user(&self) -> bool {
         self.segment.is_some_and(|segment| segment & 3 == 3)
     }
@@ -94,7 +102,10 @@ impl Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.symbol, self.address) {
-            (Some(symbol), _) if self.size == 0 => write!(f, "{symbol} (inlined)")?,
+            (Some(symbol), _) if self.size == 0 => {
+                let source = self.source.as_deref().unwrap_or("inlined");
+                write!(f, "{symbol} ({source})")?;
+            }
             (Some(symbol), _) => write!(f, "{symbol}+{:#x}/{:#x}", self.offset, self.size)?,
             (None, Some(address)) => write!(f, "{address:#x}")?,
             (None, None) => f.write_str("an unknown place")?,

@@ -81,7 +81,7 @@ fn routine<'a>(section: &'a Section, place: &'a Place) -> Result<Routine<'a>, St
         .code
         .as_ref()
         .ok_or("The report has no code bytes, so nothing can be said of the instruction at RIP.")?;
-    let offset = place.symbol.is_some().then_some(place.offset);
+    let offset = place.known_offset();
     let bitness = if section.narrow { 32 } else { 64 };
     let code = disassemble(bytes, offset, bitness)
         .ok_or("The code bytes do not decode as x86 instructions at RIP.")?;
@@ -113,6 +113,11 @@ impl Routine<'_> {
             view.position = Position::WaitLoop;
         } else if reads_hpet && !context.own {
             view.position = self.elsewhere();
+        }
+        if self.place.symbol.is_some() && self.place.known_offset().is_none() && !context.own {
+            let text =
+                "The report does not say where in the function RIP is, so the offsets here are from RIP.";
+            view.limits.push(text.to_owned());
         }
         view.position_in_words = Some(self.position_in_words(view.position));
         view.code = self.lines(reads_hpet);
@@ -194,7 +199,9 @@ impl Routine<'_> {
             |line: &super::disassembly::Line| line.instruction.flow_control() == FlowControl::Return;
         let whole =
             first == 0 && (last >= self.place.size as i64 || lines[self.code.at..].iter().any(returns));
-        whole && self.place.size <= 0x40 && !lines.iter().any(|line| is_try_lock(&line.instruction))
+        whole
+            && (1..=0x40).contains(&self.place.size)
+            && !lines.iter().any(|line| is_try_lock(&line.instruction))
     }
 
     fn position_in_words(&self, position: Position) -> String {

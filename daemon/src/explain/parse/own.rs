@@ -209,6 +209,7 @@ fn frame(frame: &report::Frame) -> Frame {
             offset: if frame.inlined { 0 } else { frame.offset },
             size: if frame.inlined { 0 } else { frame.size },
             module: frame.module.clone(),
+            source: None,
         },
         doubtful: false,
     }

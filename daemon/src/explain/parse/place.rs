@@ -25,6 +25,13 @@ pub fn rip(text: &str) -> Option<Place> {
             ..named
         });
     }
+    if let Some(named) = decoded(rest) {
+        return Some(Place {
+            segment: place.segment,
+            address,
+            ..named
+        });
+    }
     // `Bad RIP value.` is no address.
     let bare = rest
         .split_whitespace()
@@ -72,6 +79,26 @@ fn symbol(text: &str) -> Option<Place> {
         offset,
         size,
         module: module.map(str::to_owned),
+        source: None,
+    })
+}
+
+/// `read_hpet (arch/x86/kernel/hpet.c:823 arch/x86/kernel/hpet.c:793)`, as the kernel's `decode_stacktrace.sh` has it. The
+/// offset is lost.
+fn decoded(text: &str) -> Option<Place> {
+    let (name, rest) = text.split_once(" (")?;
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$');
+    if name.is_empty() || name.len() > 200 || !name.bytes().all(is_name) {
+        return None;
+    }
+    let source = rest.split([' ', ')']).next()?;
+    let (file, line) = source.rsplit_once(':')?;
+    let is_line = !line.is_empty() && line.bytes().all(|b| b.is_ascii_digit());
+    let is_file = [".c", ".h", ".S", ".rs"].iter().any(|end| file.ends_with(end));
+    (is_line && is_file).then(|| Place {
+        symbol: Some(name.to_owned()),
+        source: Some(source.to_owned()),
+        ..Place::default()
     })
 }
 
@@ -79,24 +106,27 @@ fn symbol(text: &str) -> Option<Place> {
 /// may say `at FILE:LINE` behind.
 pub fn frame(line: &str) -> Option<Frame> {
     let mut rest = line;
-    while let Some(inner) = rest.strip_prefix('<')
+    // `<IRQ>`, `</TASK>`, `<#DF>`, and before 4.14 `<<EOE>>`.
+    while let Some(inner) = rest.strip_prefix("<<").or_else(|| rest.strip_prefix('<'))
         && let Some((mark, after)) = inner.split_once('>')
         && mark
             .trim_start_matches(['/', '#'])
             .bytes()
             .all(|b| b.is_ascii_uppercase())
     {
-        rest = after.trim_start();
+        rest = after.trim_start_matches('>').trim_start();
     }
     let (address, rest) = addresses(rest);
     let (doubtful, rest) = match rest.strip_prefix('?') {
         Some(rest) => (true, rest.trim_start()),
         None => (false, rest),
     };
-    let place = symbol(rest)?;
-    // A sentence that mentions a place is no frame; a Rust name with spaces has brackets around them.
+    let place = symbol(rest).or_else(|| decoded(rest))?;
+    // A sentence that mentions a place is no frame, nor is `hardirqs last  enabled at (9): [<...>] f+0x1/0x2`. Rust names may
+    // hold spaces, within brackets.
     let name = place.symbol.as_deref().unwrap_or_default();
-    if name.contains(' ') && !name.contains(['<', '{', '(']) {
+    let may_have_spaces = name.contains("::") && name.contains(['<', '{', '(']);
+    if (name.contains(' ') && !may_have_spaces) || name.contains("[<") {
         return None;
     }
     Some(Frame {
@@ -154,6 +184,25 @@ mod tests {
     }
 
     #[test]
+    fn places_with_their_source_have_no_offset() {
+        let text = "0010:read_hpet (arch/x86/kernel/hpet.c:823 arch/x86/kernel/hpet.c:793)";
+        let found = rip(text).unwrap();
+        assert_eq!(
+            (found.symbol.as_deref(), found.segment),
+            (Some("read_hpet"), Some(0x10))
+        );
+        assert_eq!(found.to_string(), "read_hpet (arch/x86/kernel/hpet.c:823)");
+        let found = frame("? ktime_get (kernel/time/timekeeping.c:190 (discriminator 3))").unwrap();
+        assert!(found.doubtful);
+        assert_eq!(found.place.symbol.as_deref(), Some("ktime_get"));
+        // The function that it is inlined into follows on a line of its own.
+        assert_eq!(
+            rip("0010:rep_nop arch/x86/include/asm/processor.h:13 [inline]"),
+            None
+        );
+    }
+
+    #[test]
     fn frames_in_every_form() {
         for (line, doubtful) in [
             ("wg_packet_tx_worker+0x183/0x220 [wireguard]", false),
@@ -166,6 +215,10 @@ mod tests {
                 "<IRQ>  [<ffffffffa0123456>] wg_packet_tx_worker+0x183/0x220 [wireguard]",
                 false,
             ),
+            (
+                "<<EOE>>  [<ffffffffa0123456>] wg_packet_tx_worker+0x183/0x220 [wireguard]",
+                false,
+            ),
         ] {
             let frame = frame(line).unwrap();
             assert_eq!(frame.doubtful, doubtful, "{line}");
@@ -176,6 +229,8 @@ mod tests {
             "<TASK>",
             "Call Trace:",
             "It hung in read_hpet+0x67/0xc0",
+            "hardirqs last  enabled at (91): [<ffffffff81693456>] f+0x36/0x60",
+            "It hung (drivers/x.c:1)",
             "+0x1/0x2",
             "",
         ] {
