@@ -16,13 +16,46 @@ pub struct Trace {
     /// As the headline has them.
     pub cpu: Option<u32>,
     pub seconds: Option<f64>,
-    /// How long RCU has waited, in ticks of a length that the report does not tell.
-    pub jiffies: Option<u32>,
+    /// Who found it, where that is another processor than `cpu`.
+    pub by: Option<u32>,
+    pub rcu: Rcu,
     pub task: Option<Task>,
     /// Processors or threads of which the report shows something; the one that is stuck first.
     pub sections: Vec<Section>,
     /// What only a report of hpetun has.
     pub own: Option<Box<OwnFacts>>,
+}
+
+impl Trace {
+    /// Whether a processor that is shown may be the stuck one.
+    pub fn may_be_stuck(&self, cpu: Option<u32>) -> bool {
+        let (Some(stuck), Some(shown)) = (self.cpu, cpu) else {
+            return true;
+        };
+        stuck == shown || self.rcu.also.contains(&shown)
+    }
+}
+
+/// What only RCU's reports have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rcu {
+    /// How long it has waited, in ticks of a length that the report does not tell.
+    pub jiffies: Option<u32>,
+    /// Processors that are stalled beside the first.
+    pub also: Vec<u32>,
+    /// Tasks that were taken off their processors within a section hold it up.
+    pub tasks: bool,
+    /// No processor and no task holds it up.
+    pub all_seen: bool,
+    /// For so many jiffies its own thread has not run.
+    pub starved: Option<u32>,
+}
+
+impl Rcu {
+    /// The report says that no processor is to blame.
+    pub fn blames_none(&self) -> bool {
+        self.all_seen || self.tasks
+    }
 }
 
 /// Who reports what.
@@ -67,6 +100,8 @@ pub struct Section {
     pub frames: Vec<Frame>,
     /// The code is of a 32-bit kernel.
     pub narrow: bool,
+    /// There are code bytes, of another architecture.
+    pub foreign_code: bool,
 }
 
 /// `read_hpet+0x67/0xc0 [module]`, with what old kernels and user mode add.

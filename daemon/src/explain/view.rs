@@ -77,10 +77,10 @@ fn reads_hpet(section: &Section, context: Context) -> bool {
 }
 
 fn routine<'a>(section: &'a Section, place: &'a Place) -> Result<Routine<'a>, String> {
-    let bytes = section
-        .code
-        .as_ref()
-        .ok_or("The report has no code bytes, so nothing can be said of the instruction at RIP.")?;
+    let bytes = section.code.as_ref().ok_or(match section.foreign_code {
+        true => "The code bytes are of another architecture than x86 and are not decoded.",
+        false => "The report has no code bytes, so nothing can be said of the instruction at RIP.",
+    })?;
     let offset = place.known_offset();
     let bitness = if section.narrow { 32 } else { 64 };
     let code = disassemble(bytes, offset, bitness)
