@@ -30,7 +30,12 @@ pub struct Line {
 }
 
 /// The address that offset 0 is given, so that branches backwards stay above 0.
-const ORIGIN: u64 = 1 << 40;
+fn origin(bitness: u32) -> u64 {
+    match bitness {
+        64 => 1 << 40,
+        _ => 1 << 31,
+    }
+}
 
 /// Decodes `code`. `offset` is RIP's into its function, which begins no instruction before offset 0; `None` where that
 /// is not known. `None` where nothing decodes at RIP.
@@ -41,7 +46,7 @@ pub fn disassemble(code: &CodeBytes, offset: Option<u64>, bitness: u32) -> Optio
     }
     let rip = offset
         .and_then(|offset| i64::try_from(offset).ok())
-        .filter(|offset| *offset < 1 << 32);
+        .filter(|offset| *offset < 1 << 30);
     let function = rip.and_then(|rip| at.checked_sub(usize::try_from(rip).ok()?));
     let starts: Vec<usize> = match function {
         // The function begins in the bytes, and with it an instruction.
@@ -57,7 +62,7 @@ pub fn disassemble(code: &CodeBytes, offset: Option<u64>, bitness: u32) -> Optio
     Some(Disassembly {
         at: read.at,
         tail: code.bytes[read.end..].to_vec(),
-        lines: format(code, &read, rip.unwrap_or(0)),
+        lines: format(code, &read, rip.unwrap_or(0), origin(bitness)),
     })
 }
 
@@ -73,7 +78,7 @@ struct Read {
 
 /// Decodes from `start` on. `None` where that does not come by RIP.
 fn read(code: &CodeBytes, start: usize, rip: i64, bitness: u32) -> Option<Read> {
-    let address = ORIGIN
+    let address = origin(bitness)
         .checked_add_signed(rip)?
         .checked_add_signed(start as i64 - code.at as i64)?;
     let mut decoder = Decoder::with_ip(bitness, &code.bytes[start..], address, DecoderOptions::NONE);
@@ -146,6 +151,10 @@ fn oddity(instruction: &Instruction) -> i32 {
             | Mnemonic::Fadd
             | Mnemonic::Fmul
     );
+    // What a function takes off the stack is a few words.
+    let returns_oddly = instruction.flow_control() == FlowControl::Return
+        && instruction.op_count() == 1
+        && (instruction.immediate16() > 64 || !instruction.immediate16().is_multiple_of(4));
     let odd_segment = instruction.has_segment_prefix() && mnemonic != Mnemonic::Nop && {
         use iced_x86::Register::{CS, DS, ES, SS};
         matches!(instruction.segment_prefix(), CS | DS | ES | SS)
@@ -155,6 +164,7 @@ fn oddity(instruction: &Instruction) -> i32 {
     ODD * (i32::from(is_add_to_byte)
         + i32::from(shifts_too_far)
         + i32::from(never)
+        + i32::from(returns_oddly)
         + i32::from(odd_segment)
         + i32::from(in_bytes))
 }
@@ -186,7 +196,7 @@ pub fn is_jump(instruction: &Instruction) -> bool {
     is_near && jumps
 }
 
-fn format(code: &CodeBytes, read: &Read, rip: i64) -> Vec<Line> {
+fn format(code: &CodeBytes, read: &Read, rip: i64, origin: u64) -> Vec<Line> {
     let mut formatter = GasFormatter::new();
     let options = formatter.options_mut();
     options.set_rip_relative_addresses(true);
@@ -206,7 +216,7 @@ fn format(code: &CodeBytes, read: &Read, rip: i64) -> Vec<Line> {
                 OpKind::NearBranch64 | OpKind::NearBranch32
             ) {
                 formatter.format_mnemonic_options(instruction, &mut text, FormatMnemonicOptions::NONE);
-                text = format!("{text} {}", Offset(target.wrapping_sub(ORIGIN) as i64));
+                text = format!("{text} {}", Offset(target.wrapping_sub(origin) as i64));
             } else {
                 formatter.format(instruction, &mut text);
             }

@@ -17,6 +17,8 @@ pub struct Explanation {
     pub task: Option<Task>,
     /// What was reported, a paragraph each.
     pub summary: Vec<String>,
+    /// Whether the first of `views` is of what is stuck, and not only of who found it.
+    pub shows_stuck: bool,
     /// One for each processor or thread that the report shows, the stuck one first.
     pub views: Vec<View>,
     /// `None` where the report is not about the HPET's reader.

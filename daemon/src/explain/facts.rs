@@ -1,7 +1,5 @@
 //! Facts in words, each with the registers that it is read from.
 
-use iced_x86::Mnemonic;
-
 use super::disassembly::Offset;
 use super::entry::may_be_flags;
 use super::explanation::{Fact, HeldAtEntry, View};
@@ -137,6 +135,7 @@ pub fn word(routine: &Routine<'_>, view: &mut View) {
 
 /// Where the function must be, for the try-lock to mean the word at `address`. Functions are aligned to 16 bytes.
 fn loaded_at(routine: &Routine<'_>, address: u64) -> Option<u64> {
+    routine.place.known_offset()?;
     let failed = routine.failed.as_ref()?;
     let line = &routine.code.lines[failed.try_lock?];
     let instruction = &line.instruction;
@@ -322,54 +321,7 @@ pub fn time(seconds: f64) -> String {
     }
 }
 
-/// The loop of a routine that is not ours to judge: that it is one, and what it waits for if it pauses.
-pub fn loop_of_another(routine: &Routine<'_>, view: &mut View) {
-    let Some(around) = &routine.around else {
-        return;
-    };
-    let instructions = || {
-        around
-            .pass
-            .iter()
-            .map(|line| (line, routine.code.instruction(*line)))
-    };
-    let pauses = instructions().any(|(_, instruction)| instruction.mnemonic() == Mnemonic::Pause);
-    if !around.closes {
-        view.limits.push(
-            "The jump back is beyond the code bytes; the `pause` before RIP suggests a loop.".to_owned(),
-        );
-    }
-    let mut loads = instructions().filter(|(_, instruction)| {
-        instruction
-            .op_kinds()
-            .skip(1)
-            .any(|kind| kind == iced_x86::OpKind::Memory)
-            || (matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test)
-                && instruction.op0_kind() == iced_x86::OpKind::Memory)
-    });
-    if let (true, Some((line, instruction)), None) = (pauses, loads.next(), loads.next()) {
-        let base = super::trace::number(instruction.memory_base());
-        let address = base.and_then(|number| routine.section.registers.general(number));
-        let text = &routine.code.lines[*line].text;
-        let meaning = format!(
-            "what the loop looks at in every pass (`{text}`), with a `pause` in between: a busy wait"
-        );
-        if let (Some(base), Some(address)) = (base, address) {
-            let address = address.wrapping_add(match instruction.memory_index() {
-                iced_x86::Register::None => instruction.memory_displacement64(),
-                _ => return,
-            });
-            push(
-                view,
-                vec![GENERAL[base]],
-                format!("{address:016x}"),
-                format!("address of {meaning}"),
-            );
-        }
-    }
-}
-
-fn push(view: &mut View, registers: Vec<&'static str>, value: String, meaning: String) {
+pub fn push(view: &mut View, registers: Vec<&'static str>, value: String, meaning: String) {
     view.facts.push(fact(registers, value, meaning));
 }
 

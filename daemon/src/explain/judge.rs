@@ -46,7 +46,7 @@ impl<'a> Case<'a> {
         Case {
             trace,
             view,
-            printed: Printed::of(trace.kind),
+            printed: Printed::of(trace),
             keeps_time: keeps_time(view),
         }
     }
@@ -153,12 +153,16 @@ impl<'a> Case<'a> {
                     "this processor itself holds the lock, and for {span} does not come to the end of its section"
                 ),
             ),
-            _ if self.completed().is_some() => (
-                Stays,
-                format!(
-                    "a hold of {span} that ended: the nested read then went on, and the report was printed"
-                ),
-            ),
+            _ if self.completed().is_some() => {
+                let read = match self.printed {
+                    Printed::TimerHere => "the nested read",
+                    _ => "reads on other processors",
+                };
+                (
+                    Stays,
+                    format!("a hold of {span} that ended: {read} then went on, and the report was printed"),
+                )
+            }
             _ => (
                 Stays,
                 format!(

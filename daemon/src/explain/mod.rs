@@ -5,6 +5,7 @@
 //! chose it. [`facts`] puts that into words, and [`judge`] weighs the hypotheses against it, with
 //! what follows from the report's being [`printed`] at all. [`text`] lays it out.
 
+mod busy_wait;
 mod clock;
 mod disassembly;
 mod entry;
@@ -90,18 +91,28 @@ fn one(trace: &Trace, frequency: Frequency) -> Explanation {
     if let (Some(word), Some(view), Some(section)) = (word, views.first_mut(), trace.sections.first()) {
         facts::own_word(section, word, view);
     }
+    let shows_stuck = views.first().is_some_and(|view| trace.may_be_stuck(view.cpu));
     let judgement = match &trace.own {
         Some(own) => judge_own::judge(own),
-        None => views.first().and_then(|view| judge::judge(trace, view)),
+        None => views
+            .first()
+            .filter(|_| shows_stuck)
+            .and_then(|view| judge::judge(trace, view)),
     };
+    // What is shown for another reason says nothing of who is stuck.
+    let first = trace
+        .sections
+        .first()
+        .filter(|section| trace.may_be_stuck(section.cpu) && !trace.rcu.blames_none());
     Explanation {
         kind: trace.kind,
         headline: trace.headline.clone(),
         lines: trace.lines,
-        cpu: trace.cpu.or_else(|| views.first()?.cpu),
+        cpu: trace.cpu.or_else(|| first?.cpu),
         seconds: trace.seconds,
-        task: trace.task.clone().or_else(|| views.first()?.task.clone()),
+        task: trace.task.clone().or_else(|| first?.task.clone()),
         summary: summary::summary(trace),
+        shows_stuck,
         views,
         judgement,
     }

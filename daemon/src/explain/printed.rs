@@ -1,7 +1,7 @@
 //! How a report came to be printed, and what that proves of the clock.
 
 use super::explanation::View;
-use super::trace::Kind;
+use super::trace::{Kind, Trace};
 
 /// How the report came to be printed, and what that proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,14 +10,17 @@ pub enum Printed {
     TimerHere,
     /// By another processor's timer, whose jiffies went on.
     TimerElsewhere,
+    /// By the timer of a processor that watches this one.
+    Neighbour,
     /// By an NMI, which reads the counter past the lock.
     Nmi,
     Unknown,
 }
 
 impl Printed {
-    pub fn of(kind: Kind) -> Printed {
-        match kind {
+    pub fn of(trace: &Trace) -> Printed {
+        match trace.kind {
+            Kind::HardLockup if trace.by.is_some() => Printed::Neighbour,
             Kind::SoftLockup | Kind::RcuStallSelf => Printed::TimerHere,
             Kind::RcuStallOther => Printed::TimerElsewhere,
             Kind::HardLockup => Printed::Nmi,
@@ -38,6 +41,10 @@ impl Printed {
             Printed::TimerElsewhere => Some(format!(
                 "RCU counts jiffies, which timer interrupts advance by this clock ({why}): reads completed while this \
                  processor was stuck"
+            )),
+            Printed::Neighbour => Some(format!(
+                "the report was printed from a timer interrupt on another processor, whose path reads this clock ({why}): reads \
+                 completed while this processor was stuck"
             )),
             Printed::Nmi | Printed::Unknown => None,
         }
@@ -86,6 +93,6 @@ pub fn keeps_time(view: &View) -> Option<(bool, String)> {
         return Some((false, format!("{frame} compares clocks")));
     }
     let frame = solid().find(|frame| TIMEKEEPER.iter().any(|name| frame.contains(name)))?;
-    let name = frame.split('+').next().unwrap_or(frame);
+    let name = frame.split(['+', ' ']).next().unwrap_or(frame);
     Some((true, format!("{name} called it")))
 }

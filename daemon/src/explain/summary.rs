@@ -31,7 +31,7 @@ pub fn summary(trace: &Trace) -> Vec<String> {
     paragraphs.extend(own(trace));
     if trace.sections.iter().all(is_bare) && trace.own.is_none() {
         paragraphs.push(
-            "Only the headline is here: no registers, no call trace. There is nothing more to say."
+            "Only the headline can be read here: no registers of x86, no call trace. There is nothing more to say."
                 .to_owned(),
         );
     }
@@ -46,7 +46,11 @@ fn what(trace: &Trace) -> String {
     let cpu = trace.cpu.or_else(|| trace.sections.first()?.cpu);
     let cpu = cpu.map_or("a processor".to_owned(), |cpu| format!("CPU {cpu}"));
     let first = trace.sections.first();
-    let task = trace.task.as_ref().or_else(|| first?.task.as_ref());
+    let is_its = |section: &&Section| trace.may_be_stuck(section.cpu) && !trace.rcu.blames_none();
+    let task = trace
+        .task
+        .as_ref()
+        .or_else(|| first.filter(is_its)?.task.as_ref());
     let task = task
         .filter(|task| !task.name.is_empty())
         .map(|task| match task.pid {
@@ -65,27 +69,15 @@ fn what(trace: &Trace) -> String {
         }
         Kind::HardLockup => {
             let task = task.map_or(String::new(), |task| format!(" It ran {task}."));
-            format!(
-                "Hard lockup: the NMI watchdog found that {cpu} took no timer interrupts for 10 s or more.{task}"
-            )
+            let who = match trace.by {
+                Some(by) => format!("CPU {by}, which watches its neighbour,"),
+                None => "the NMI watchdog".to_owned(),
+            };
+            format!("Hard lockup: {who} found that {cpu} took no timer interrupts for 10 s or more.{task}")
         }
         Kind::RcuStallSelf | Kind::RcuStallOther => {
-            let by = match trace.kind {
-                Kind::RcuStallSelf => "itself",
-                _ => "another processor",
-            };
-            let jiffies = trace.jiffies.map_or(String::new(), |jiffies| {
-                let at = |hz: f64| f64::from(jiffies) / hz;
-                format!(
-                    " RCU had waited {} jiffies ({:.0} s at HZ=1000, {:.0} s at 250, {:.0} s at 100).",
-                    Grouped(jiffies.into()),
-                    at(1000.0),
-                    at(250.0),
-                    at(100.0)
-                )
-            });
             let task = task.map_or(String::new(), |task| format!(" It ran {task}."));
-            format!("RCU stall, told by {by}: {cpu} went through no quiescent state.{jiffies}{task}")
+            format!("RCU stall: {}{task}", rcu(trace, &cpu))
         }
         Kind::Hpetun => {
             let span = trace
@@ -97,6 +89,51 @@ fn what(trace: &Trace) -> String {
             "Registers of {cpu}, which ran {whom}. No headline says why they were printed, so nothing follows from that they were."
         ),
     }
+}
+
+fn rcu(trace: &Trace, cpu: &str) -> String {
+    let facts = &trace.rcu;
+    let by = trace
+        .by
+        .map_or("another processor".to_owned(), |by| format!("CPU {by}"));
+    let also: Vec<String> = facts.also.iter().map(u32::to_string).collect();
+    let also = match also.as_slice() {
+        [] => String::new(),
+        also => format!(" (and {})", also.join(", ")),
+    };
+    let mut text = match trace.kind {
+        Kind::RcuStallSelf => format!("{cpu} found that it had itself gone through no quiescent state."),
+        _ if trace.cpu.is_none() && facts.all_seen => {
+            format!(
+                "{by} found that a grace period does not end, although no processor and no task holds it up."
+            )
+        }
+        _ if trace.cpu.is_none() && facts.tasks => format!(
+            "{by} found that a grace period is held up by tasks that were taken off their processors in a read-side section."
+        ),
+        _ if trace.cpu.is_none() => format!("{by} found that a grace period does not end."),
+        _ => format!("{by} found that {cpu}{also} went through no quiescent state."),
+    };
+    if let Some(jiffies) = facts.jiffies {
+        let at = |hz: f64| match f64::from(jiffies) / hz {
+            seconds if seconds < 1.0 => format!("{:.0} ms", seconds * 1e3),
+            seconds => format!("{seconds:.0} s"),
+        };
+        text += &format!(
+            " RCU had waited {} jiffies ({} at HZ=1000, {} at 250, {} at 100).",
+            Grouped(jiffies.into()),
+            at(1000.0),
+            at(250.0),
+            at(100.0)
+        );
+    }
+    if let Some(starved) = facts.starved {
+        text += &format!(
+            " RCU's own thread had not run for {} jiffies, which alone can be the reason.",
+            Grouped(starved.into())
+        );
+    }
+    text
 }
 
 /// What hpetun's report says beyond the registers.

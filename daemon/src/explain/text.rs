@@ -61,9 +61,11 @@ impl Text<'_> {
             paragraph(f, "  ", text)?;
         }
         for (index, view) in report.views.iter().enumerate() {
-            if index > 0 {
+            let unnamed = report.cpu.is_none() && view.cpu.is_some();
+            if index > 0 || !report.shows_stuck || unnamed {
+                let how = if index > 0 { "Also shown" } else { "Only shown" };
                 writeln!(f)?;
-                self.heading(f, &format!("Also shown: {}", whose(view)))?;
+                self.heading(f, &format!("{how}: {}", whose(view)))?;
             }
             self.view(f, view)?;
         }
@@ -73,8 +75,7 @@ impl Text<'_> {
             None if report.views.is_empty() => Ok(()),
             None => {
                 writeln!(f)?;
-                let text = "This is not about read_hpet, the kernel's reader of the HPET, so the hypotheses on that do not apply.";
-                paragraph(f, "  ", text)
+                paragraph(f, "  ", why_unjudged(report))
             }
         }
     }
@@ -212,6 +213,17 @@ impl Text<'_> {
             paragraph(f, "  ", note)?;
         }
         Ok(())
+    }
+}
+
+fn why_unjudged(report: &Explanation) -> &'static str {
+    if !report.shows_stuck {
+        "The stuck processor itself is not shown, so nothing can be said of it."
+    } else if report.views[0].rip.is_none() {
+        "Without a RIP it is not known whether the processor was in read_hpet, the kernel's reader of the HPET, so the hypotheses on \
+         that are not judged."
+    } else {
+        "This is not about read_hpet, the kernel's reader of the HPET, so the hypotheses on that do not apply."
     }
 }
 

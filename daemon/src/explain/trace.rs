@@ -16,13 +16,46 @@ pub struct Trace {
     /// As the headline has them.
     pub cpu: Option<u32>,
     pub seconds: Option<f64>,
-    /// How long RCU has waited, in ticks of a length that the report does not tell.
-    pub jiffies: Option<u32>,
+    /// Who found it, where that is another processor than `cpu`.
+    pub by: Option<u32>,
+    pub rcu: Rcu,
     pub task: Option<Task>,
     /// Processors or threads of which the report shows something; the one that is stuck first.
     pub sections: Vec<Section>,
     /// What only a report of hpetun has.
     pub own: Option<Box<OwnFacts>>,
+}
+
+impl Trace {
+    /// Whether a processor that is shown may be the stuck one.
+    pub fn may_be_stuck(&self, cpu: Option<u32>) -> bool {
+        let (Some(stuck), Some(shown)) = (self.cpu, cpu) else {
+            return true;
+        };
+        stuck == shown || self.rcu.also.contains(&shown)
+    }
+}
+
+/// What only RCU's reports have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rcu {
+    /// How long it has waited, in ticks of a length that the report does not tell.
+    pub jiffies: Option<u32>,
+    /// Processors that are stalled beside the first.
+    pub also: Vec<u32>,
+    /// Tasks that were taken off their processors within a section hold it up.
+    pub tasks: bool,
+    /// No processor and no task holds it up.
+    pub all_seen: bool,
+    /// For so many jiffies its own thread has not run.
+    pub starved: Option<u32>,
+}
+
+impl Rcu {
+    /// The report says that no processor is to blame.
+    pub fn blames_none(&self) -> bool {
+        self.all_seen || self.tasks
+    }
 }
 
 /// Who reports what.
@@ -67,6 +100,8 @@ pub struct Section {
     pub frames: Vec<Frame>,
     /// The code is of a 32-bit kernel.
     pub narrow: bool,
+    /// There are code bytes, of another architecture.
+    pub foreign_code: bool,
 }
 
 /// `read_hpet+0x67/0xc0 [module]`, with what old kernels and user mode add.
@@ -83,9 +118,17 @@ pub struct Place {
     pub size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
+    /// `arch/x86/kernel/hpet.c:823`, where somebody has put that in place of the offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 impl Place {
+    /// The offset into the symbol, where it is known.
+    pub fn known_offset(&self) -> Option<u64> {
+        (self.symbol.is_some() && self.size > 0).then_some(self.offset)
+    }
+
     pub fn is_user(&self) -> bool {
         self.segment.is_some_and(|segment| segment & 3 == 3)
     }
@@ -94,7 +137,10 @@ impl Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.symbol, self.address) {
-            (Some(symbol), _) if self.size == 0 => write!(f, "{symbol} (inlined)")?,
+            (Some(symbol), _) if self.size == 0 => {
+                let source = self.source.as_deref().unwrap_or("inlined");
+                write!(f, "{symbol} ({source})")?;
+            }
             (Some(symbol), _) => write!(f, "{symbol}+{:#x}/{:#x}", self.offset, self.size)?,
             (None, Some(address)) => write!(f, "{address:#x}")?,
             (None, None) => f.write_str("an unknown place")?,
@@ -112,6 +158,8 @@ pub struct CodeBytes {
     pub bytes: Vec<u8>,
     /// Index of the byte that RIP points to.
     pub at: usize,
+    /// A digit at the end of the last line that was read: half of a byte, which the next line may complete.
+    pub half: Option<u8>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

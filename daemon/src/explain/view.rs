@@ -2,6 +2,7 @@
 
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
 
+use super::busy_wait;
 use super::clock::{self, Frequency};
 use super::disassembly::{Disassembly, Offset, disassemble};
 use super::entry::{FailedTry, failed_try};
@@ -76,11 +77,11 @@ fn reads_hpet(section: &Section, context: Context) -> bool {
 }
 
 fn routine<'a>(section: &'a Section, place: &'a Place) -> Result<Routine<'a>, String> {
-    let bytes = section
-        .code
-        .as_ref()
-        .ok_or("The report has no code bytes, so nothing can be said of the instruction at RIP.")?;
-    let offset = place.symbol.is_some().then_some(place.offset);
+    let bytes = section.code.as_ref().ok_or(match section.foreign_code {
+        true => "The code bytes are of another architecture than x86 and are not decoded.",
+        false => "The report has no code bytes, so nothing can be said of the instruction at RIP.",
+    })?;
+    let offset = place.known_offset();
     let bitness = if section.narrow { 32 } else { 64 };
     let code = disassemble(bytes, offset, bitness)
         .ok_or("The code bytes do not decode as x86 instructions at RIP.")?;
@@ -113,10 +114,15 @@ impl Routine<'_> {
         } else if reads_hpet && !context.own {
             view.position = self.elsewhere();
         }
+        if self.place.symbol.is_some() && self.place.known_offset().is_none() && !context.own {
+            let text =
+                "The report does not say where in the function RIP is, so the offsets here are from RIP.";
+            view.limits.push(text.to_owned());
+        }
         view.position_in_words = Some(self.position_in_words(view.position));
         view.code = self.lines(reads_hpet);
         if !is_ours {
-            facts::loop_of_another(&self, view);
+            busy_wait::describe(&self, view);
             return;
         }
         self.lock(view);
@@ -193,7 +199,9 @@ impl Routine<'_> {
             |line: &super::disassembly::Line| line.instruction.flow_control() == FlowControl::Return;
         let whole =
             first == 0 && (last >= self.place.size as i64 || lines[self.code.at..].iter().any(returns));
-        whole && self.place.size <= 0x40 && !lines.iter().any(|line| is_try_lock(&line.instruction))
+        whole
+            && (1..=0x40).contains(&self.place.size)
+            && !lines.iter().any(|line| is_try_lock(&line.instruction))
     }
 
     fn position_in_words(&self, position: Position) -> String {
@@ -252,6 +260,9 @@ impl Routine<'_> {
                 _ => "outside of the contended loop, as far as the bytes show".to_owned(),
             },
             Position::NotThere => match self.span() {
+                Some((first, _)) if self.around.as_ref().is_some_and(|around| !around.closes) => {
+                    format!("in what seems to be a loop, from {} on", Offset(first))
+                }
                 Some((first, last)) => format!("in a loop from {} to {}", Offset(first), Offset(last)),
                 None => return format!("RIP is at {what}."),
             },

@@ -1,6 +1,6 @@
-//! The lines inside of a report: places, registers, code bytes, call traces.
+//! The lines inside of a report: registers, code bytes, tasks and versions.
 
-use crate::explain::trace::{CodeBytes, Frame, Place, Registers, Section, Task};
+use crate::explain::trace::{CodeBytes, Registers, Section, Task};
 
 /// `text` after `key` and white space. The key begins the line, or comes after a space.
 pub fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
@@ -13,108 +13,6 @@ pub fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
         from = at + key.len();
     }
     None
-}
-
-/// What follows `RIP:` or `EIP:`, in any of the forms that kernels had:
-/// `0010:read_hpet+0x67/0xc0`, `0010:[<ffffffff8103d1b5>]  [<ffffffff8103d1b5>] read_hpet+0x15/0x20`, `0033:0x7f0e1cf78aff`.
-pub fn rip(text: &str) -> Option<Place> {
-    let mut place = Place::default();
-    let mut rest = text.trim();
-    if let Some((segment, after)) = rest.split_once(':')
-        && !segment.is_empty()
-        && segment.len() <= 4
-        && let Ok(segment) = u16::from_str_radix(segment, 16)
-    {
-        place.segment = Some(segment);
-        rest = after.trim_start();
-    }
-    let (address, rest) = addresses(rest);
-    place.address = address;
-    if let Some(named) = symbol(rest) {
-        return Some(Place {
-            segment: place.segment,
-            address,
-            ..named
-        });
-    }
-    // `Bad RIP value.` is no address.
-    let bare = rest
-        .split_whitespace()
-        .next()
-        .filter(|word| word.starts_with("0x") || word.len() >= 8)
-        .and_then(hex);
-    place.address = address.or(bare);
-    place.address.map(|_| place)
-}
-
-/// Takes `[<ffffffff8103d1b5>]` off the front, as often as it is there.
-fn addresses(mut text: &str) -> (Option<u64>, &str) {
-    let mut address = None;
-    while let Some((inside, rest)) = text
-        .trim_start()
-        .strip_prefix("[<")
-        .and_then(|text| text.split_once(">]"))
-    {
-        address = hex(inside).or(address);
-        text = rest;
-    }
-    (address, text.trim_start())
-}
-
-/// `name+0x67/0xc0 [module]`, up to the end of what belongs to it. Rust names may hold spaces.
-fn symbol(text: &str) -> Option<Place> {
-    let (name, rest) = text.split_once("+0x")?;
-    let name = name.trim();
-    if name.is_empty() || name.len() > 1000 {
-        return None;
-    }
-    let (offset, rest) = leading_hex(rest)?;
-    let (size, rest) = leading_hex(rest.strip_prefix("/0x")?)?;
-    let module = rest
-        .trim_start()
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-        // Since 5.14, a build id may follow the name.
-        .and_then(|(inside, _)| inside.split_whitespace().next())
-        .filter(|module| !module.starts_with('<'));
-    Some(Place {
-        segment: None,
-        address: None,
-        symbol: Some(name.to_owned()),
-        offset,
-        size,
-        module: module.map(str::to_owned),
-    })
-}
-
-/// `? func+0x1/0x2 [mod]`, `[<ffffffff8103d1b5>] ? func+0x1/0x2`, `<IRQ>  [<...>] func+0x1/0x2`, and hpetun's own, which
-/// may say `at FILE:LINE` behind.
-pub fn frame(line: &str) -> Option<Frame> {
-    let mut rest = line;
-    while let Some(inner) = rest.strip_prefix('<')
-        && let Some((mark, after)) = inner.split_once('>')
-        && mark
-            .trim_start_matches(['/', '#'])
-            .bytes()
-            .all(|b| b.is_ascii_uppercase())
-    {
-        rest = after.trim_start();
-    }
-    let (address, rest) = addresses(rest);
-    let (doubtful, rest) = match rest.strip_prefix('?') {
-        Some(rest) => (true, rest.trim_start()),
-        None => (false, rest),
-    };
-    let place = symbol(rest)?;
-    // A sentence that mentions a place is no frame; a Rust name with spaces has brackets around them.
-    let name = place.symbol.as_deref().unwrap_or_default();
-    if name.contains(' ') && !name.contains(['<', '{', '(']) {
-        return None;
-    }
-    Some(Frame {
-        place: Place { address, ..place },
-        doubtful,
-    })
 }
 
 /// Takes the registers out of `line`, with their values. `pending` is a name whose value a mail program has put on the
@@ -159,7 +57,21 @@ pub fn code(line: &str, into: &mut CodeBytes, at: &mut Option<usize>) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let mut bytes = Vec::with_capacity(words.len());
     let mut marked = None;
+    let known_half = into.half.take();
+    let mut half = None;
     for (index, word) in words.iter().enumerate() {
+        // Somebody has cut the line within a byte.
+        if let [digit] = word.as_bytes()
+            && let Some(value) = char::from(*digit).to_digit(16)
+        {
+            let value = value as u8;
+            match known_half {
+                Some(high) if index == 0 => bytes.push(high << 4 | value),
+                _ if index > 0 && index + 1 == words.len() => half = Some(value),
+                _ => return false,
+            }
+            continue;
+        }
         let bare = word.trim_start_matches(['<', '(']).trim_end_matches(['>', ')']);
         if bare.len() != 2 {
             return false;
@@ -168,7 +80,7 @@ pub fn code(line: &str, into: &mut CodeBytes, at: &mut Option<usize>) -> bool {
             return false;
         };
         if bare.len() != word.len() {
-            marked = Some(index);
+            marked = Some(bytes.len());
         }
         bytes.push(byte);
     }
@@ -177,6 +89,7 @@ pub fn code(line: &str, into: &mut CodeBytes, at: &mut Option<usize>) -> bool {
     }
     *at = at.or(marked.map(|index| into.bytes.len() + index));
     into.bytes.append(&mut bytes);
+    into.half = half;
     true
 }
 
@@ -250,89 +163,15 @@ pub fn versions(text: &str, section: &mut Section) {
 }
 
 /// Up to 16 digits, with `0x` or not.
-fn hex(text: &str) -> Option<u64> {
+pub fn hex(text: &str) -> Option<u64> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit()))
         .then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
-fn leading_hex(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(text.len());
-    Some((u64::from_str_radix(&text[..end], 16).ok()?, &text[end..]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn place(symbol: &str, offset: u64, size: u64) -> Place {
-        Place {
-            symbol: Some(symbol.to_owned()),
-            offset,
-            size,
-            ..Place::default()
-        }
-    }
-
-    #[test]
-    fn places_in_every_form() {
-        let known = place("read_hpet", 0x67, 0xc0);
-        let new = Place {
-            segment: Some(0x10),
-            ..known.clone()
-        };
-        assert_eq!(rip("0010:read_hpet+0x67/0xc0"), Some(new.clone()));
-        assert_eq!(rip("read_hpet+0x67/0xc0"), Some(known.clone()));
-        let old = Place {
-            address: Some(0xffff_ffff_8103_d1b5),
-            ..new
-        };
-        let text = "0010:[<ffffffff8103d1b5>]  [<ffffffff8103d1b5>] read_hpet+0x67/0xc0";
-        assert_eq!(rip(text), Some(old));
-        let user = rip("0033:0x7f0e1cf78aff").unwrap();
-        assert!(user.is_user());
-        assert_eq!((user.address, user.symbol), (Some(0x7f0e_1cf7_8aff), None));
-        let module = rip("0010:wg_packet_tx_worker+0x183/0x220 [wireguard 0123abcd]").unwrap();
-        assert_eq!(module.module.as_deref(), Some("wireguard"));
-        assert_eq!(rip("Bad RIP value."), None);
-        assert_eq!(rip(""), None);
-        let rust = "0033:<clockshim::source::hpet_sim::HpetSim as clockshim::Clocksource>::read+0x150/0x5c0";
-        let rust = rip(rust).unwrap();
-        assert_eq!(
-            rust.symbol.as_deref(),
-            Some("<clockshim::source::hpet_sim::HpetSim as clockshim::Clocksource>::read")
-        );
-    }
-
-    #[test]
-    fn frames_in_every_form() {
-        for (line, doubtful) in [
-            ("wg_packet_tx_worker+0x183/0x220 [wireguard]", false),
-            ("? wg_packet_tx_worker+0x183/0x220 [wireguard]", true),
-            (
-                "[<ffffffffa0123456>] ? wg_packet_tx_worker+0x183/0x220 [wireguard]",
-                true,
-            ),
-            (
-                "<IRQ>  [<ffffffffa0123456>] wg_packet_tx_worker+0x183/0x220 [wireguard]",
-                false,
-            ),
-        ] {
-            let frame = frame(line).unwrap();
-            assert_eq!(frame.doubtful, doubtful, "{line}");
-            assert_eq!(frame.place.symbol.as_deref(), Some("wg_packet_tx_worker"));
-            assert_eq!(frame.place.module.as_deref(), Some("wireguard"));
-        }
-        for line in [
-            "<TASK>",
-            "Call Trace:",
-            "It hung in read_hpet+0x67/0xc0",
-            "+0x1/0x2",
-            "",
-        ] {
-            assert_eq!(frame(line), None, "{line}");
-        }
-    }
 
     #[test]
     fn registers_may_be_wrapped_anywhere() {
@@ -363,13 +202,22 @@ mod tests {
         assert!(code("c0 75 11", &mut bytes, &mut at));
         assert!(code("f3 90 <49> 8b=", &mut bytes, &mut at));
         assert!(code("08 48", &mut bytes, &mut at));
-        for other in ["RSP: 0018", "", "Bad RIP value.", "123 45", "zz"] {
+        for other in ["RSP: 0018", "", "Bad RIP value.", "123 45", "zz", "5", "5 6"] {
             assert!(!code(other, &mut bytes, &mut at), "{other}");
         }
         assert_eq!(
             bytes.bytes,
             [0xc0, 0x75, 0x11, 0xf3, 0x90, 0x49, 0x8b, 0x08, 0x48]
         );
+        assert_eq!(at, Some(5));
+    }
+
+    #[test]
+    fn code_may_be_cut_within_a_byte() {
+        let (mut bytes, mut at) = (CodeBytes::default(), None);
+        assert!(code("c0 c5 20 ab 2", &mut bytes, &mut at));
+        assert!(code("3 <a2> 8b 4", &mut bytes, &mut at));
+        assert_eq!(bytes.bytes, [0xc0, 0xc5, 0x20, 0xab, 0x23, 0xa2, 0x8b]);
         assert_eq!(at, Some(5));
     }
 

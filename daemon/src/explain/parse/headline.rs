@@ -1,6 +1,7 @@
 //! The lines that say that something stands still: those of the kernel's watchdogs, of RCU, and hpetun's.
 
-use crate::explain::trace::{Kind, Task};
+use super::rcu;
+use crate::explain::trace::{Kind, Rcu, Task};
 
 /// What such a line holds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -9,11 +10,16 @@ pub struct Headline {
     pub cpu: Option<u32>,
     pub seconds: Option<f64>,
     pub task: Option<Task>,
+    pub by: Option<u32>,
+    pub rcu: Rcu,
 }
 
 /// `line` is clean. `None` for any other line.
 pub fn parse(line: &str) -> Option<Headline> {
-    soft(line).or_else(|| hard(line)).or_else(|| rcu(line))
+    soft(line)
+        .or_else(|| hard(line))
+        .or_else(|| rcu::headline(line))
+        .or_else(|| panic(line))
 }
 
 /// `BUG: soft lockup - CPU#1 stuck for 23s! [kworker/1:3:7927]`; the first kernels had `BUG: soft lockup detected on CPU#0!`.
@@ -24,59 +30,39 @@ fn soft(line: &str) -> Option<Headline> {
         cpu: after(rest, "CPU#"),
         seconds: rest.split_once("stuck for ").and_then(|(_, span)| seconds(span)),
         task: task(rest),
+        ..Headline::default()
+    })
+}
+
+/// `Kernel panic - not syncing: softlockup: hung tasks`, `... Hard LOCKUP`: for many who are told to panic, the first line.
+pub fn panic(line: &str) -> Option<Headline> {
+    let (_, why) = line.split_once("Kernel panic - not syncing: ")?;
+    let kind = if why.starts_with("softlockup") {
+        Kind::SoftLockup
+    } else if why.contains("ard LOCKUP") {
+        Kind::HardLockup
+    } else {
+        return None;
+    };
+    Some(Headline {
+        kind,
+        ..hard(why).unwrap_or_default()
     })
 }
 
 /// `NMI watchdog: Watchdog detected hard LOCKUP on cpu 3`, and what older and newer kernels have instead.
 fn hard(line: &str) -> Option<Headline> {
-    let rest = ["detected hard LOCKUP on cpu", "Watchdog detected LOCKUP on CPU"]
+    let (before, rest) = ["detected hard LOCKUP on cpu", "Watchdog detected LOCKUP on CPU"]
         .iter()
-        .find_map(|words| Some(line.split_once(words)?.1))?;
+        .find_map(|words| line.split_once(words))?;
+    let cpu = leading_number(rest.trim_start_matches([' ', '#']));
     Some(Headline {
         kind: Kind::HardLockup,
-        cpu: leading_number(rest.trim_start_matches([' ', '#'])),
-        ..Headline::default()
-    })
-}
-
-/// `rcu: INFO: rcu_sched self-detected stall on CPU`, `INFO: rcu_preempt detected stalls on CPUs/tasks:`, ...
-fn rcu(line: &str) -> Option<Headline> {
-    let (_, rest) = line.split_once("INFO: rcu")?;
-    let kind = if rest.contains("self-detected stall") {
-        Kind::RcuStallSelf
-    } else if rest.contains("detected stall") || rest.contains("detected expedited stall") {
-        Kind::RcuStallOther
-    } else {
-        return None;
-    };
-    let (_, stalled) = rest.split_once("stall")?;
-    // `on CPU { 1}  (t=65000 jiffies`, `on CPU 0 (t=60030 jiffies)`, `on CPUs/tasks: { 2-... }`
-    let digits = stalled.find(|c: char| c.is_ascii_digit());
-    let first = digits.map(|at| stalled.split_at(at));
-    let cpu = first.and_then(|(before, number)| {
-        let names_cpu = !before.contains(['(', '=']);
-        leading_number(number).filter(|_| names_cpu)
-    });
-    Some(Headline {
-        kind,
         cpu,
+        // Since 6.5, one processor may watch another one by its own timer.
+        by: after(before, "CPU").filter(|by| Some(*by) != cpu),
         ..Headline::default()
     })
-}
-
-/// `\t1-....: (20999 ticks this GP)`, below a line of RCU's: the processor that is stalled.
-pub fn rcu_cpu(line: &str) -> Option<u32> {
-    let line = line.strip_prefix("rcu:").unwrap_or(line).trim_start();
-    let (first, rest) = line.split_once(':')?;
-    if !rest.contains("this GP") && !rest.contains("GPs behind") {
-        return None;
-    }
-    leading_number(first)
-}
-
-/// `t=21002` of `(t=21002 jiffies g=2909 q=4)`.
-pub fn rcu_jiffies(line: &str) -> Option<u32> {
-    after(line, "t=").filter(|_| line.contains("jiffies"))
 }
 
 /// The task in brackets: `[kworker/1:3:7927]`, whose name may hold colons and brackets.
@@ -99,22 +85,28 @@ pub fn rest(line: &str) -> Option<(Option<f64>, Task)> {
 
 /// Whether `line` begins a report of another kind, whose registers are not ours to explain.
 pub fn is_foreign(line: &str) -> bool {
-    const BEGINNINGS: [&str; 13] = [
+    const BEGINNINGS: [&str; 16] = [
         "------------[ cut here",
         "WARNING: ",
-        "BUG: unable",
-        "BUG: kernel NULL",
-        "BUG: sleeping",
-        "BUG: scheduling while atomic",
-        "BUG: workqueue lockup",
+        "BUG: ",
         "kernel BUG at",
         "general protection fault",
+        "invalid opcode",
+        "divide error",
+        "double fault",
         "Oops: ",
+        "UBSAN: ",
+        "Kernel panic - not syncing",
+        "Unable to handle kernel",
         "sysrq: ",
+        "SysRq : ",
         "INFO: task ",
         "page allocation failure",
     ];
+    // What the kernel says while it prints a call trace that it cannot follow.
+    const WITHIN: [&str; 3] = ["WARNING: kernel stack", "WARNING: stack", "WARNING: can't"];
     BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))
+        && !WITHIN.iter().any(|within| line.starts_with(within))
 }
 
 /// `23s`, and hpetun's `2.3s` and `104ms`.
@@ -129,11 +121,11 @@ fn seconds(text: &str) -> Option<f64> {
     }
 }
 
-fn after(text: &str, words: &str) -> Option<u32> {
+pub fn after(text: &str, words: &str) -> Option<u32> {
     leading_number(text.split_once(words)?.1)
 }
 
-fn leading_number(text: &str) -> Option<u32> {
+pub fn leading_number(text: &str) -> Option<u32> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text[..end].parse().ok()
 }
@@ -152,6 +144,7 @@ mod tests {
             cpu,
             seconds,
             task,
+            ..Headline::default()
         };
         assert_eq!(parse(line), Some(expected), "{line}");
     }
@@ -189,46 +182,41 @@ mod tests {
             "NMI watchdog: Watchdog detected hard LOCKUP on cpu 3",
             "watchdog: Watchdog detected hard LOCKUP on cpu 3",
             "Kernel panic - not syncing: Watchdog detected hard LOCKUP on cpu 3",
-            "watchdog: CPU5: Watchdog detected hard LOCKUP on cpu 3",
+            "watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 3",
             "NMI Watchdog detected LOCKUP on CPU 3",
         ] {
             check(line, HardLockup, Some(3), None, None);
         }
+    }
+
+    #[test]
+    fn a_neighbour_may_watch() {
+        let found = parse("watchdog: CPU5: Watchdog detected hard LOCKUP on cpu 3").unwrap();
+        assert_eq!((found.cpu, found.by), (Some(3), Some(5)));
+    }
+
+    #[test]
+    fn panics_of_the_watchdogs() {
         check(
-            "rcu: INFO: rcu_sched self-detected stall on CPU",
-            RcuStallSelf,
+            "Kernel panic - not syncing: softlockup: hung tasks",
+            Kind::SoftLockup,
             None,
             None,
             None,
         );
         check(
-            "INFO: rcu_preempt self-detected stall on CPU { 1}  (t=65000 jiffies g=1 c=0 q=7)",
-            RcuStallSelf,
-            Some(1),
-            None,
-            None,
-        );
-        check(
-            "INFO: rcu_sched self-detected stall on CPU (t=5250 jiffies g=2909 q=4)",
-            RcuStallSelf,
+            "Kernel panic - not syncing: Hard LOCKUP",
+            Kind::HardLockup,
             None,
             None,
             None,
         );
-        check(
-            "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
-            RcuStallOther,
-            None,
-            None,
-            None,
-        );
-        check(
-            "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 2-... } 5252 jiffies s: 61",
-            RcuStallOther,
-            Some(2),
-            None,
-            None,
-        );
+        let other = "Kernel panic - not syncing: Attempted to kill init!";
+        assert_eq!(parse(other), None);
+        assert!(is_foreign(other));
+        assert!(!is_foreign(
+            "WARNING: kernel stack regs at 0 in x:1 has bad 'bp' value 0"
+        ));
     }
 
     #[test]
@@ -241,16 +229,5 @@ mod tests {
         ] {
             assert_eq!(parse(line), None, "{line}");
         }
-        assert_eq!(
-            rcu_cpu("rcu: \t1-....: (20999 ticks this GP) idle=7c6/1/0x4"),
-            Some(1)
-        );
-        assert_eq!(rcu_cpu("1-...: (1 GPs behind) idle=7c6"), Some(1));
-        assert_eq!(rcu_cpu("Code: 1"), None);
-        assert_eq!(rcu_jiffies("(t=21002 jiffies g=2909 q=4)"), Some(21002));
-        assert_eq!(
-            rcu_jiffies("(detected by 2, t=663225 jiffies, g=890229, q=72)"),
-            Some(663_225)
-        );
     }
 }

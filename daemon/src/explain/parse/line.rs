@@ -19,6 +19,9 @@ fn strip(text: &str) -> &str {
         .or_else(|| time_of_day(rest))
         .or_else(|| sender(rest))
         .or_else(|| level(rest))
+        .or_else(|| record(rest))
+        .or_else(|| numbered(rest))
+        .or_else(|| after_stamp(rest))
     {
         rest = shorter.trim_start();
     }
@@ -27,7 +30,42 @@ fn strip(text: &str) -> &str {
 
 /// `>` and `|`, as mail quotes.
 fn quote(text: &str) -> Option<&str> {
-    text.strip_prefix(['>', '|'])
+    text.strip_prefix(['>', '|', '│'])
+}
+
+/// `4,5007,12915309105,-;` and `6,1,2,-,caller=T1;`, as `/dev/kmsg` and netconsole have it.
+fn record(text: &str) -> Option<&str> {
+    let (head, rest) = text.split_once(';')?;
+    let mut fields = head.split(',');
+    let numbers = fields
+        .by_ref()
+        .take(3)
+        .filter(|field| !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit()))
+        .count();
+    (numbers == 3 && head.len() < 100 && fields.next().is_some_and(|flag| flag.len() == 1)).then_some(rest)
+}
+
+/// `7344   │ `: the line's number, as pagers have it.
+fn numbered(text: &str) -> Option<&str> {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    (rest.len() < text.len()).then(|| rest.trim_start().strip_prefix('│'))?
+}
+
+/// Whatever a console, a service or a cloud puts in front of the kernel's `[12345.678901]`: `login: [12345.678901] `.
+fn after_stamp(text: &str) -> Option<&str> {
+    const LONGEST: usize = 80;
+    // These are the beginning of one line, and the stamp that of another which follows it.
+    const CONTENT: [&str; 6] = ["lockup", "LOCKUP", "stall", "RIP:", "Code:", "+0x"];
+    let (before, _) = text.match_indices('[').find_map(|(at, _)| {
+        let (inside, _) = text[at + 1..].split_once(']')?;
+        let (seconds, fraction) = inside.trim_start().split_once('.')?;
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        (digits(seconds) && digits(fraction) && fraction.len() == 6).then_some((&text[..at], inside))
+    })?;
+    let is_value = |word: &str| word.len() >= 8 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let has_value = before.split(|c: char| !c.is_ascii_alphanumeric()).any(is_value);
+    let is_content = has_value || CONTENT.iter().any(|words| before.contains(words));
+    (!before.is_empty() && before.len() <= LONGEST && !is_content).then(|| &text[before.len()..])
 }
 
 /// `[12345.678901]`, `[    C1]`, `[  T123]`, `[Sat Jun  1 12:00:00 2019]`, `[<    0.000012>]`: a time stamp or a caller.
@@ -126,6 +164,13 @@ fn level(text: &str) -> Option<&str> {
     }
     let (first, rest) = text.split_once(' ')?;
     let rest = rest.trim_start();
+    // `INFO: ` and `WARNING: ` are what the kernel's own lines begin with.
+    if matches!(
+        first,
+        "EMERG:" | "ALERT:" | "CRIT:" | "ERR:" | "NOTICE:" | "DEBUG:"
+    ) {
+        return Some(rest);
+    }
     let rest = rest.strip_prefix("watchdog: ").unwrap_or(rest);
     matches!(first, "ERROR" | "WARN" | "INFO").then_some(rest)
 }
@@ -161,6 +206,14 @@ mod tests {
             "2026-11-24T16:08:36.123456Z ERROR RIP: 0010:read_hpet+0x67/0xc0",
             "2026-11-24T16:08:36.123456Z ERROR watchdog: RIP: 0010:read_hpet+0x67/0xc0",
             "Nov 24 16:08:36 box hpetun[123]: ERROR RIP: 0010:read_hpet+0x67/0xc0",
+            "4,5007,12915309105,-;RIP: 0010:read_hpet+0x67/0xc0",
+            "4,5007,12915309105,-,caller=T707; RIP: 0010:read_hpet+0x67/0xc0",
+            "7344   │ 4,5007,12915309105,-;RIP: 0010:read_hpet+0x67/0xc0",
+            " 117 [46223316.652645] RIP: 0010:read_hpet+0x67/0xc0",
+            "box login: [10304.603691] RIP: 0010:read_hpet+0x67/0xc0",
+            "385h 44m 43.879s(  13ms): [347845.117599] RIP: 0010:read_hpet+0x67/0xc0",
+            "Feb 16 11:00:22 pi run[755]: UART: [57316.097991] RIP: 0010:read_hpet+0x67/0xc0",
+            "[41819967.871466]  EMERG: RIP: 0010:read_hpet+0x67/0xc0",
         ] {
             assert_eq!(clean(line.as_bytes()), "RIP: 0010:read_hpet+0x67/0xc0", "{line}");
         }
@@ -175,6 +228,9 @@ mod tests {
             "<49> 8b 08",
             "Call Trace:",
             "RAX: 0000000018a4c89e RBX: 0000000000000000",
+            "R14: 0000000000000030 R15: ffff9b1a7fd[ 5173.890970] FS:  0",
+            "BUG: soft lockup - CPU#0 stuck for 23s! [x:7] [  467.189857] Modules linked",
+            "INFO: rcu_sched self-detected stall on CPU",
         ] {
             assert_eq!(clean(line.as_bytes()), line);
         }

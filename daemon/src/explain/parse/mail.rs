@@ -13,8 +13,21 @@ pub fn is_quoted_printable(input: &[u8]) -> bool {
         return true;
     }
     let signs = || input.iter().enumerate().filter(|(_, byte)| **byte == b'=');
-    signs().any(|(at, _)| input[at..].starts_with(b"=3D"))
+    if signs().any(|(at, _)| input[at..].starts_with(b"=3D"))
         && signs().any(|(at, _)| input[at..].starts_with(b"=\n"))
+    {
+        return true;
+    }
+    // A part of a mail may have no `=` of its own. The encoding cuts lines of 76 characters at most, quoted again or not.
+    let is_cut = |line: &[u8]| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        (70..=80).contains(&line.len()) && line.ends_with(b"=") && !line.ends_with(b"==")
+    };
+    input
+        .split(|byte| *byte == b'\n')
+        .filter(|line| is_cut(line))
+        .nth(1)
+        .is_some()
 }
 
 /// A line that is put together again.
@@ -70,6 +83,12 @@ mod tests {
         ));
         assert!(is_quoted_printable(b"idle=3D75a\nRCX: 0=\n0"));
         assert!(!is_quoted_printable(b"idle=75a\nRCX: 0 =\n0"));
+        let cut = format!("{}=\nx\n", "c".repeat(75));
+        assert!(!is_quoted_printable(cut.as_bytes()));
+        assert!(is_quoted_printable(cut.repeat(2).as_bytes()));
+        assert!(!is_quoted_printable(
+            format!("{}\n", "=".repeat(76)).repeat(3).as_bytes()
+        ));
         assert!(!is_quoted_printable(b""));
     }
 }

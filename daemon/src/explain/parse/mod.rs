@@ -1,11 +1,14 @@
 //! Finds the reports in a text, and takes each apart.
 
 mod fields;
+mod flowed;
 mod headline;
 mod line;
 mod mail;
 mod open;
 mod own;
+mod place;
+mod rcu;
 
 use std::collections::HashSet;
 
@@ -34,6 +37,12 @@ pub fn parse(input: &[u8]) -> Parsed {
         return parser.parsed;
     }
     let printable = mail::is_quoted_printable(input);
+    if !printable && let Some(lines) = flowed::unflow(input) {
+        for (number, line) in lines {
+            parser.line(number, &line::clean(line.as_bytes()));
+        }
+        return parser.finish();
+    }
     let mut lines = input.split(|byte| *byte == b'\n').enumerate();
     while let Some((index, line)) = lines.next() {
         if !printable {
@@ -47,20 +56,42 @@ pub fn parse(input: &[u8]) -> Parsed {
         }
         parser.line(index + 1, &line::clean(&whole.0));
     }
-    parser.close();
-    parser.drop_echoes();
-    parser.parsed
+    parser.finish()
 }
 
 #[derive(Default)]
 struct Parser {
     parsed: Parsed,
     open: Option<Open>,
+    /// The last line announced one that syslogd writes to every terminal.
+    wall: bool,
 }
 
 impl Parser {
+    fn finish(mut self) -> Parsed {
+        self.close();
+        self.drop_echoes();
+        // What came in between another one's lines was finished first.
+        self.parsed.traces.sort_by_key(|trace| trace.lines.0);
+        self.parsed
+    }
+
     fn line(&mut self, number: usize, line: &str) {
-        if line.starts_with('{') && line.contains("\"report\"") {
+        if std::mem::take(&mut self.wall)
+            && let Some(headline) = headline::parse(line)
+        {
+            // An echo on the terminal, which may be in the middle of another report.
+            let mut trace = Trace {
+                lines: (number, number),
+                ..Trace::default()
+            };
+            headline_into(&mut trace, line, headline);
+            self.keep(trace);
+        } else if line.starts_with("Message from syslogd@") {
+            self.wall = true;
+        } else if self.is_panic_of_open(line) {
+            self.panic(number);
+        } else if line.starts_with('{') && line.contains("\"report\"") {
             self.close();
             match own::event(line) {
                 Ok(Some(mut trace)) => {
@@ -82,6 +113,26 @@ impl Parser {
         } else {
             self.body(number, line);
         }
+    }
+
+    /// Whether `line` is the panic that the open report leads to.
+    fn is_panic_of_open(&self, line: &str) -> bool {
+        let panic = headline::panic(line);
+        self.open.as_ref().zip(panic).is_some_and(|(open, panic)| {
+            let same_cpu = panic.cpu.is_none() || open.trace.cpu == panic.cpu;
+            !open.foreign && open.trace.kind == panic.kind && same_cpu
+        })
+    }
+
+    /// A panic shows the same registers again; unless it comes before them, it adds nothing.
+    fn panic(&mut self, number: usize) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.shows_no_place()) {
+            open.has_cpu_line = false;
+            open.trace.lines.1 = number;
+            return;
+        }
+        self.close();
+        self.begin(number, Trace::default()).foreign = true;
     }
 
     fn headline(&mut self, number: usize, line: &str, headline: headline::Headline) {
@@ -125,7 +176,7 @@ impl Parser {
             Some(open) if open.foreign => false,
             Some(open) if open.complete => true,
             // A second processor without `NMI backtrace for` is a second report.
-            Some(open) => line.starts_with("CPU:") && open.has_cpu_line && open.trace.kind != Kind::Hpetun,
+            Some(open) => line.starts_with("CPU:") && open.is_another_processor(line),
         };
         if begins_dump {
             let is_beginning = line.starts_with("CPU:")
@@ -195,6 +246,7 @@ impl Parser {
                 trace.cpu,
                 trace.seconds.map(f64::to_bits),
                 trace.task.clone(),
+                trace.rcu.jiffies,
             )
         };
         let whole: HashSet<_> = self
@@ -222,12 +274,17 @@ fn headline_into(trace: &mut Trace, line: &str, headline: headline::Headline) {
     trace.cpu = headline.cpu;
     trace.seconds = headline.seconds;
     trace.task = headline.task;
+    trace.by = headline.by;
+    trace.rcu = headline.rcu;
 }
 
 /// The section of the processor that the headline names, where it is not the first already.
 fn stuck_section(trace: &Trace) -> Option<usize> {
     let cpu = trace.cpu?;
-    let is_it = |section: &Section| section.cpu == Some(cpu);
+    let is_it = |section: &Section| {
+        let is_stalled = |known: u32| known == cpu || trace.rcu.also.contains(&known);
+        section.cpu.is_some_and(is_stalled)
+    };
     if trace.sections.first().is_none_or(is_it) {
         return None;
     }

@@ -1,7 +1,7 @@
 //! The report that is being read, line by line.
 
-use super::{fields, headline, own};
-use crate::explain::trace::{CodeBytes, Kind, OwnFacts, Section, Task, Trace};
+use super::{fields, own, place, rcu};
+use crate::explain::trace::{CodeBytes, Frame, Kind, OwnFacts, Place, Section, Task, Trace};
 
 /// So many processors of one report are kept, with so many frames each.
 const MOST_SECTIONS: usize = 1024;
@@ -74,6 +74,29 @@ impl Open {
 }
 
 impl Open {
+    /// No section has a RIP.
+    pub fn shows_no_place(&self) -> bool {
+        self.trace.sections.iter().all(|section| section.rip.is_none())
+    }
+
+    /// Whether a `CPU:` line is of a second processor, without `NMI backtrace for` in front: that is a second report.
+    pub fn is_another_processor(&self, line: &str) -> bool {
+        // Those who report themselves show nobody else first.
+        let by_itself = matches!(self.trace.kind, Kind::SoftLockup | Kind::RcuStallSelf);
+        let is_other = || {
+            let mut section = Section::default();
+            fields::cpu_line(line, &mut section);
+            section.cpu.is_some() && self.trace.cpu.is_some() && section.cpu != self.trace.cpu
+        };
+        let announced = self
+            .trace
+            .sections
+            .last()
+            .is_some_and(|section| section.cpu.is_some());
+        let is_second = self.has_cpu_line || (by_itself && !announced && is_other());
+        is_second && self.trace.kind != Kind::Hpetun
+    }
+
     /// True where the line is part of a report.
     pub fn read(&mut self, line: &str) -> bool {
         if self.in_code {
@@ -88,13 +111,17 @@ impl Open {
         if let Some(rest) = line.strip_prefix("NMI backtrace for cpu ") {
             return self.backtrace_of(rest);
         }
+        if let Some(rest) = line.strip_prefix("Task dump for CPU ") {
+            return self.backtrace_of(rest.trim_end_matches(':'));
+        }
         self.aside |= line.contains("kthread stack dump");
+        // That thread is shown by name only; a processor's line is that of the stalled one.
+        self.aside &= !line.starts_with("CPU:");
         if self.aside {
             return true;
         }
         if self.trace.kind == Kind::RcuStallSelf || self.trace.kind == Kind::RcuStallOther {
-            self.trace.cpu = self.trace.cpu.or_else(|| headline::rcu_cpu(line));
-            self.trace.jiffies = self.trace.jiffies.or_else(|| headline::rcu_jiffies(line));
+            rcu::body(line, &mut self.trace);
         }
         if let Some(rest) = line.strip_prefix("Hardware name:") {
             self.section().hardware = Some(short(rest));
@@ -102,10 +129,12 @@ impl Open {
             self.section().workqueue = Some(short(rest));
         } else if line.starts_with("Pid:") {
             old_task(line, self.section());
+        } else if let Some(rest) = line.strip_prefix("task:") {
+            self.shown_task(rest);
         } else if line.starts_with("CPU:") {
             return self.cpu_line(line);
         } else if let Some(rest) = line.strip_prefix("EIP is at ") {
-            if let (Some(place), Some(rip)) = (fields::rip(rest), self.section().rip.as_mut()) {
+            if let (Some(place), Some(rip)) = (place::rip(rest), self.section().rip.as_mut()) {
                 rip.symbol = place.symbol;
                 (rip.offset, rip.size) = (place.offset, place.size);
             }
@@ -118,13 +147,14 @@ impl Open {
             self.in_code = !self.past_registers && self.section().code.is_none();
             if self.in_code && !fields::code(rest.trim(), &mut self.code, &mut self.code_at) {
                 self.in_code = false;
+                self.section().foreign_code |= is_foreign_code(rest);
             }
         } else if line.starts_with("Call Trace:")
             || line.starts_with("Call trace:")
             || line.starts_with("Backtrace:")
         {
             self.past_frames = !self.section().frames.is_empty() && self.section().rip.is_some();
-        } else if let Some(frame) = fields::frame(line) {
+        } else if let Some(frame) = place::frame(line) {
             let past = self.past_frames;
             let frames = &mut self.section().frames;
             if !past && frames.len() < MOST_FRAMES {
@@ -143,11 +173,23 @@ impl Open {
         }
         let cpu = rest.split_whitespace().next().and_then(|cpu| cpu.parse().ok());
         self.aside = false;
-        if self.has_cpu_line || self.section().rip.is_some() {
+        let section = self.section();
+        let is_shown = section.cpu.is_some() && (section.task.is_some() || !section.frames.is_empty());
+        if self.has_cpu_line || is_shown || self.section().rip.is_some() {
             self.next_section(Section::default());
         }
         self.section().cpu = cpu;
         true
+    }
+
+    /// `task:khugepaged      state:R  running task     stack:    0 pid:   34 ppid:     2`, of a task dump.
+    fn shown_task(&mut self, rest: &str) {
+        let (name, rest) = rest.split_once("state:").unwrap_or((rest, ""));
+        let pid = fields::value(rest, "pid:").and_then(|pid| pid.split_whitespace().next()?.parse().ok());
+        self.section().task.get_or_insert(Task {
+            name: name.trim().to_owned(),
+            pid,
+        });
     }
 
     fn cpu_line(&mut self, line: &str) -> bool {
@@ -165,16 +207,26 @@ impl Open {
     }
 
     fn rip(&mut self, line: &str, rest: &str) -> bool {
-        let Some(place) = fields::rip(rest) else {
+        let Some(place) = place::rip(rest) else {
             return false;
         };
+        let past_frames = self.past_frames;
         let section = self.section();
         let entered_kernel = section.frames.iter().any(|frame| {
             let name = frame.place.symbol.as_deref().unwrap_or_default();
             name.contains("syscall") || name.contains("SYSCALL") || name.contains("sysenter")
         });
         if section.rip.is_some() || (place.is_user() && entered_kernel) {
-            // Where the task called the kernel from: not where it is.
+            // Where the task called the kernel from, or what an interrupt came into: not where it is.
+            if !place.is_user() && !past_frames && section.frames.len() < MOST_FRAMES {
+                section.frames.push(Frame {
+                    place: Place {
+                        segment: None,
+                        ..place
+                    },
+                    doubtful: false,
+                });
+            }
             self.past_registers = true;
             return true;
         }
@@ -209,6 +261,12 @@ fn old_task(line: &str, section: &mut Section) {
         pid,
     });
     fields::versions(&comm[name.len()..], section);
+}
+
+/// `d50b7420 (8b010000)`: whole instructions of Arm and others, not bytes.
+fn is_foreign_code(text: &str) -> bool {
+    let is_word = |word: &str| word.trim_matches(['(', ')', '<', '>']).len() == 8;
+    text.split_whitespace().next().is_some() && text.split_whitespace().all(is_word)
 }
 
 fn short(text: &str) -> String {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::fields;
 use super::open::{MOST_FRAMES, Open};
-use crate::explain::trace::{CodeBytes, Frame, Kind, OwnFacts, Place, Registers, Section, Task, Trace};
+use crate::explain::trace::{CodeBytes, Frame, Kind, OwnFacts, Place, Rcu, Registers, Section, Task, Trace};
 use crate::watchdog::report::{self, StallReport};
 
 /// A line of the text form. True where it is one.
@@ -164,7 +164,8 @@ fn trace(message: String, report: StallReport) -> Trace {
         cpu: report.cpu,
         seconds: Some(report.stuck_ms / 1e3),
         task: Some(task),
-        jiffies: None,
+        by: None,
+        rcu: Rcu::default(),
         sections,
         own: Some(Box::new(OwnFacts {
             word: report.clock.as_ref().and_then(|clock| Some(clock.lock?.word)),
@@ -209,6 +210,7 @@ fn frame(frame: &report::Frame) -> Frame {
             offset: if frame.inlined { 0 } else { frame.offset },
             size: if frame.inlined { 0 } else { frame.size },
             module: frame.module.clone(),
+            source: None,
         },
         doubtful: false,
     }

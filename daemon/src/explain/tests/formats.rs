@@ -43,6 +43,12 @@ fn prefixes_and_quotes() {
         "kern  :warn  : [12345.678901] ",
         "kernel: ",
         "\t",
+        "4,5007,12915309105,-;",
+        "7344   │ 4,5007,12915309105,-,caller=C1;",
+        "  117 [12345.678901] ",
+        "box login: [12345.678901] ",
+        "385h 44m 43.879s(  13ms): [12345.678901]  ",
+        "[12345.678901]  EMERG: ",
     ] {
         same(&prefixed(prefix));
     }
@@ -75,6 +81,33 @@ fn lines_may_be_wrapped_anywhere() {
     assert_ne!(one_line, SEED);
     same(&one_line);
     same(&SEED.replace("<49> 8b\n", "\n<49> 8b\n"));
+    let within_a_byte = SEED.replace("c1 ee 20 eb", "c1 ee 2\n0 eb");
+    assert_ne!(within_a_byte, SEED);
+    same(&within_a_byte);
+    // The last byte is behind the loop.
+    same(&SEED.replace("89 56\n", "89 5\n"));
+}
+
+#[test]
+fn lines_may_be_joined_and_broken_anew() {
+    let stamped: Vec<String> = SEED
+        .lines()
+        .map(|line| format!("[  467.189857] {}", line.trim()))
+        .collect();
+    let mut lines = vec![String::new()];
+    // The stamp has two words.
+    for word in stamped.join(" ").split(' ') {
+        let last = lines.last_mut().unwrap();
+        if last.len() + word.len() > 68 {
+            lines.push(word.to_owned());
+        } else {
+            *last = format!("{last} {word}").trim_start().to_owned();
+        }
+    }
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    let text = format!(">> {}\n", lines.join("\n>> "));
+    assert!(text.matches("[\n").count() >= 3, "{text}");
+    same(&text);
 }
 
 #[test]

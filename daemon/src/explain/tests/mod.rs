@@ -3,6 +3,7 @@
 mod compilers;
 mod formats;
 mod machine;
+mod others;
 mod own;
 mod printed;
 mod seed;

@@ -21,6 +21,36 @@ fn an_nmi_proves_no_read() {
 }
 
 #[test]
+fn a_neighbours_timer_proves_a_read() {
+    let report = headed("watchdog: CPU5: Watchdog detected hard LOCKUP on cpu 1");
+    assert!(report.summary[0].contains("CPU 5, which watches its neighbour, found that CPU 1"));
+    let judgement = report.judgement.unwrap();
+    assert_eq!(judgement.with(Standing::Stays), [H2]);
+    assert_eq!(judgement.with(Standing::RuledOut), [H1, H3, H4, H5, H7, H8, H9]);
+    assert!(
+        judgement.hypotheses[1]
+            .evidence
+            .contains("reads on other processors then went on")
+    );
+    // Since 6.5, one that watches itself says so as well.
+    let alone = headed("watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 1");
+    assert_eq!(alone.judgement.unwrap().with(Standing::Stays), [H2, H4, H5]);
+}
+
+#[test]
+fn of_another_processor_nothing_is_concluded() {
+    let report = headed("NMI watchdog: Watchdog detected hard LOCKUP on cpu 7");
+    assert_eq!((report.cpu, report.views[0].cpu), (Some(7), Some(1)));
+    assert!(!report.shows_stuck);
+    assert!(report.judgement.is_none());
+    assert_eq!(report.task, None);
+    assert!(!report.summary[0].contains("kworker"), "{:?}", report.summary);
+    // Unless it is stalled as well.
+    let stall = "rcu: INFO: rcu_sched detected stalls on CPUs/tasks:\nrcu: \t7-....: (0 ticks this GP)\nrcu: \t1-....: (0 ticks this GP)";
+    assert!(headed(stall).judgement.is_some());
+}
+
+#[test]
 fn rcu_counts_jiffies() {
     for headline in [
         "rcu: INFO: rcu_sched self-detected stall on CPU\nrcu: \t1-....: (5249 ticks this GP) idle=7c6\n\t(t=5250 jiffies g=2909 q=4)",
