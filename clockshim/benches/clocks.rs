@@ -117,7 +117,7 @@ mod seam {
                 let ticks = counter.wrapping_sub(last) & mask;
                 let ticks = if ticks & !(mask >> 1) == 0 { ticks } else { 0 };
                 let product = u128::from(ticks) * u128::from(scale as u32) + u128::from(fraction);
-                base.saturating_add(u64::try_from(product >> (scale >> 32 & 63)).unwrap_or(u64::MAX))
+                base.wrapping_add((product >> (scale >> 32 & 63)) as u64)
             });
             BootInstant::from_nanos(nanos)
         }

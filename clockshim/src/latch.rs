@@ -1,17 +1,17 @@
 //! A two-slot latch: readers never wait for the writer, nor the writer for readers.
-//!
-//! The kernel's `seqcount_latch_t` in Rust. There are two copies of the data and a sequence count whose lowest bit says
-//! which one to read. The writer turns readers to the second copy, changes the first, turns them back, changes the
-//! second. A reader that is interrupted anywhere, even by a handler that reads the same latch on the same thread,
-//! finds a whole copy; it tries again only where a writer has taken a step in the meantime. A writer that stops half
-//! way leaves one copy whole, so nobody hangs.
-//!
-//! The copies are relaxed atomics, so a reader that races the writer sees mixed words but no undefined behaviour, and
-//! the count tells it to throw them away.
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// `WORDS` words of 64 bits that are read together.
+/// `WORDS` words of 64 bits that are read together: readers never wait for the writer, nor the writer for readers.
+///
+/// The kernel's `seqcount_latch_t` in Rust. There are two copies of the data and a sequence count whose lowest bit says
+/// which one to read. The writer turns readers to the second copy, changes the first, turns them back, changes the
+/// second. A reader that is interrupted anywhere, even by a handler that reads the same latch on the same thread,
+/// finds a whole copy; it tries again only where a writer has taken a step in the meantime. A writer that stops half
+/// way leaves one copy whole, so nobody hangs.
+///
+/// The copies are relaxed atomics, so a reader that races the writer sees mixed words but no undefined behaviour, and
+/// the count tells it to throw them away.
 #[derive(Debug)]
 pub struct Latch<const WORDS: usize> {
     sequence: AtomicU64,

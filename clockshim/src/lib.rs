@@ -41,6 +41,9 @@
 //!
 //! # What a stamp costs
 //!
+//! The source is one of an enum: 10.8 ns on the TSC where the same code over a type parameter, which could never be changed while it is
+//! read, takes 10.9, and a call through `dyn` (of a source of your own, [`Timekeeper::custom`]) 13 to 16.
+//!
 //! The fastest of 100 samples (`cargo bench -p clockshim`) on a virtual machine with a Zen 3 at 2.45 GHz: 10.9 ns on the TSC, as much as
 //! quanta's raw read and a multiply, for the rest is done while the processor waits for its counter. On `boottime` 34 ns,
 //! of which the vDSO takes 28; on `coarse` 12.5 ns, of which it takes 5.9, so that no way of calling it comes near
@@ -59,6 +62,9 @@
 //! # Caveats
 //!
 //! - `fast` may go back by the skew between cores, or by a correction of the rate; and with a counter that goes back.
+//! - `fast` does not wait for loads that come before it in the program: a thread that is told of a stamp by another's memory and then
+//!   takes its own may get one that is earlier, by as much as its processor reads ahead. ([`Survey`] measures steps back with such
+//!   loads finished first.)
 //! - For up to one [`Timekeeper::update_interval`] after the machine wakes, stamps lack the time asleep, save with
 //!   `boottime`, whose counter has it.
 //! - Time follows the source, not the kernel's clock: where the kernel's is steered by NTP, the two part by as many ppm.

@@ -1,20 +1,4 @@
 //! The combining lock in front of a slow counter: many readers share one read.
-//!
-//! This is `read_hpet` of Linux 4.9 and later, by the same four steps on one aligned 64-bit word, with the lock in the lower half and the
-//! last value of the counter in the upper:
-//!
-//! 1. In a non-maskable interrupt the counter is read directly. (The caller does so, without this lock.)
-//! 2. Load the word. If it is locked, go to 4.
-//! 3. Try to lock. The winner reads the counter, publishes the value, unlocks and returns it. A loser goes to 4.
-//! 4. Contended: pause and look again, for as long as the value is still the one of step 2 and the lock is held.
-//!
-//! Step 4 has no bound: with a value that does not change it lasts for as long as each look finds the lock held, by whomever. [`Contended::Bounded`] gives up
-//! after so many looks, reads the counter itself and publishes what it read.
-//!
-//! **Why bounded values never go back for one thread**, given a counter that does not. A value enters the word only by replacing one that
-//! was loaded before the counter was read, so the word's values are in the order of their readings. Whatever a thread
-//! returns is in the word, or was replaced there, by the time it returns. The next thing that the thread sees in the word
-//! is no older, and neither is what it reads itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +22,22 @@ impl Default for Contended {
 }
 
 /// A reader-combining lock around a counter of 32 bits.
+///
+/// This is `read_hpet` of Linux 4.9 and later, by the same four steps on one aligned 64-bit word, with the lock in the lower half and the
+/// last value of the counter in the upper:
+///
+/// 1. In a non-maskable interrupt the counter is read directly. (The caller does so, without this lock.)
+/// 2. Load the word. If it is locked, go to 4.
+/// 3. Try to lock. The winner reads the counter, publishes the value, unlocks and returns it. A loser goes to 4.
+/// 4. Contended: pause and look again, for as long as the value is still the one of step 2 and the lock is held.
+///
+/// Step 4 has no bound: with a value that does not change it lasts for as long as each look finds the lock held, by whomever. [`Contended::Bounded`] gives up
+/// after so many looks, reads the counter itself and publishes what it read.
+///
+/// **Why bounded values never go back for one thread**, given a counter that does not. A value enters the word only by replacing one that
+/// was loaded before the counter was read, so the word's values are in the order of their readings. Whatever a thread
+/// returns is in the word, or was replaced there, by the time it returns. The next thing that the thread sees in the word
+/// is no older, and neither is what it reads itself.
 #[derive(Debug)]
 pub struct CombiningLock {
     word: Word,

@@ -39,6 +39,9 @@ mod tests {
 
     #[test]
     fn a_kernel_that_says_nothing_is_no_error() {
-        assert_eq!(KernelChoice::of(Path::new("/nonexistent")), KernelChoice::default());
+        assert_eq!(
+            KernelChoice::of(Path::new("/nonexistent")),
+            KernelChoice::default()
+        );
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use clockshim::{SourceKind, Survey};
 use clockshim::arbiter::{ArbiterStatus, Opinion};
 use clockshim::survey::{Figures, KernelChoice, SourceReport};
+use clockshim::{SourceKind, Survey};
 
 use crate::cli::units::Grouped;
 use crate::cli::wrap::wrap;
