@@ -161,6 +161,11 @@ impl TxWorker {
 
     fn carry_batch(&mut self) {
         self.route();
+        if self.peers.len() > 1 {
+            // What goes to one peer goes in one train, and keeps its order; who comes first among peers is nobody's concern.
+            self.reads
+                .sort_unstable_by_key(|read| (read.peer, read.packet.start));
+        }
         let mut from = 0;
         while from < self.reads.len() {
             let to = self.run_of_one_peer(from);

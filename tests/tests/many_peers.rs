@@ -1,11 +1,14 @@
 //! Many peers, and peers that come and go.
 
 use std::fmt::Write;
+use std::net::UdpSocket;
+use std::time::Duration;
 
 use hpetun_tests::daemon::Daemon;
 use hpetun_tests::noise::Noise;
 use hpetun_tests::uapi::{Connection, ask};
 use hpetun_tests::{KeyPair, Namespace, hpetun, pair::secret, wait_until};
+use rustix::process::Signal;
 
 #[test]
 fn fifty_peers_on_one_daemon() {
@@ -48,6 +51,59 @@ fn fifty_peers_on_one_daemon() {
             .1
             .run(&format!("ping -n -c 1 -i 0.2 -w 20 {}", spokes[number].2));
     }
+}
+
+/// What waits for several peers by turns goes to each of them in one train, and in its order.
+#[test]
+fn packets_of_several_peers_are_gathered_by_peer() {
+    const PEERS: u16 = 3;
+    const EACH: u32 = 15;
+    let (outer, inner) = (Namespace::new(), Namespace::new());
+    let (hub, keys) = (hpetun().start(&outer), KeyPair::new());
+    settle(&hub, &inner, "10.77.0.1/16", &keys, 10000);
+    let spokes: Vec<_> = (0..PEERS)
+        .map(|number| {
+            let namespace = Namespace::new();
+            let (daemon, own) = (hpetun().start(&outer), KeyPair::new());
+            let (address, port) = (format!("10.77.1.{number}"), 10001 + number);
+            settle(&daemon, &namespace, &format!("{address}/16"), &own, port);
+            daemon.set(&format!("peer {} allowed-ips 10.77.0.0/16", keys.public));
+            hub.set(&format!(
+                "peer {} allowed-ips {address}/32 endpoint 127.0.0.1:{port}",
+                own.public
+            ));
+            inner.run(&format!("ping -n -c 1 -w 20 {address}"));
+            let socket =
+                namespace.inside(|| UdpSocket::bind((address.as_str(), 9000)).expect("it is its own"));
+            let patience = Some(Duration::from_secs(20));
+            socket.set_read_timeout(patience).expect("it is a socket");
+            (daemon, namespace, socket)
+        })
+        .collect();
+    let sender = inner.inside(|| UdpSocket::bind("10.77.0.1:0").expect("it is its own"));
+    let sent = || -> u64 {
+        let text = outer.run("cat /sys/class/net/lo/statistics/tx_packets");
+        text.trim().parse().expect("a number")
+    };
+    hub.signal(Signal::STOP);
+    for number in 0..EACH {
+        for (_, _, socket) in &spokes {
+            let address = socket.local_addr().expect("it is bound");
+            sender.send_to(&number.to_be_bytes(), address).expect("a route");
+        }
+    }
+    let before = sent();
+    hub.signal(Signal::CONT);
+    for (_, _, socket) in &spokes {
+        for number in 0..EACH {
+            let mut bytes = [0; 4];
+            socket.recv(&mut bytes).expect("it comes");
+            assert_eq!(u32::from_be_bytes(bytes), number);
+        }
+    }
+    // A train counts as one packet there; some others may have gone too, such as a keepalive.
+    let sent = sent() - before;
+    assert!(sent < u64::from(EACH), "{sent} packets for {PEERS} trains");
 }
 
 #[test]
