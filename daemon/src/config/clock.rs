@@ -3,7 +3,8 @@
 use clockshim::hpet::Contended;
 use clockshim::{Fault, SourceKind};
 
-use super::parse::{At, Once, Setting, shown};
+use super::parse::{At, shown};
+use super::setting::{Once, Setting};
 
 /// `[Clock]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -8,6 +8,7 @@ mod parse;
 #[cfg(test)]
 mod properties;
 mod resolve;
+mod setting;
 #[cfg(test)]
 mod tests;
 mod values;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::parse::{At, Once, Setting, shown};
+use super::parse::{At, shown};
+use super::setting::{Once, Setting};
 use super::values::yes_or_no;
 use crate::watchdog::options::{Action, KERNEL_THRESHOLD, Options, threshold};
 

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 
 use clockshim::BootDuration;
 
-use super::parse::{Once, Setting, shown};
+use super::parse::shown;
+use super::setting::{Once, Setting};
 use super::values::yes_or_no;
 use crate::tuning::{self, Tuning};
 

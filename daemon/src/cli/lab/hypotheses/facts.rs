@@ -1,6 +1,6 @@
 //! A run in words: the rows that the table and the page have in common.
 
-use super::observe::{Found, Lock, Observed, Stall};
+use super::observed::{Found, Lock, Observed, Stall};
 use super::report::RunReport;
 
 /// What stands where there is nothing to tell.
@@ -117,7 +117,7 @@ fn gap(observed: &Observed) -> String {
 }
 
 fn session(observed: &Observed) -> String {
-    use super::observe::Session;
+    use super::observed::Session;
     match observed.session {
         Session::Kept => "kept",
         Session::Renewed => "renewed by another handshake",

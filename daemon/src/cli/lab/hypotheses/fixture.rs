@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::judge::Judgement;
 use super::mode::Mode;
-use super::observe::{Found, Observed};
+use super::observed::{Found, Observed};
 use super::plan::{Course, Expectation, Order};
 use super::report::{HypothesisReport, Ordered, Report, RunReport, Settings};
 use super::throughput::{Look, Series};

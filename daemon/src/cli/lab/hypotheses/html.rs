@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::facts::{NOTHING, decisive, facts};
-use super::observe::{Observed, ReportText};
+use super::observed::{Observed, ReportText};
 use super::plot;
 use super::report::{HypothesisReport, Report, RunReport};
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::observe::{Found, Observed, Session};
+use super::observed::{Found, Observed, Session};
 use super::plan::{Expectation, Finder};
 use crate::watchdog::hypothesis::Hypothesis;
 

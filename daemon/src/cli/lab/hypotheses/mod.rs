@@ -11,6 +11,7 @@ mod html;
 mod judge;
 mod mode;
 mod observe;
+mod observed;
 mod plan;
 mod plot;
 mod report;

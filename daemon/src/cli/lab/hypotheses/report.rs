@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::judge::Judgement;
 use super::mode::Mode;
-use super::observe::Observed;
+use super::observed::Observed;
 use super::plan::{Course, Expectation, Order};
 use crate::cli::lab::load::Protocol;
 use crate::watchdog::hypothesis::Hypothesis;

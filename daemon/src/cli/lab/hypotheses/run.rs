@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 
 use super::mode::Mode;
-use super::observe::Observed;
+use super::observed::Observed;
 use super::plan::{self, Course, Expectation, Order};
 use super::report::RunReport;
 use super::throughput;
