@@ -279,6 +279,40 @@ fn a_slow_clock_is_compared_and_a_stuck_one_holds_nobody_up() {
     assert_eq!((after.thrown_away, after.last_round), (1, before.last_round));
 }
 
+/// A clock that is right, and that holds up everybody who reads it, is left.
+#[test]
+fn a_clock_that_becomes_slow_is_left() {
+    for (latency, name) in [
+        (
+            (|time| if time < AT { 1_200 } else { 80_000 }) as fn(u64) -> u64,
+            "a little",
+        ),
+        (|time| if time < AT { 1_200 } else { SECOND }, "far too"),
+        (|_| SECOND, "from the beginning"),
+    ] {
+        let world = World::new(9);
+        let slow = Simulated {
+            latency,
+            ..Simulated::sound("hpet", &world)
+        };
+        let mut setup = Setup::of(&world, beside(slow));
+        let (at, verdict) = setup.run(AT + 8 * SECOND).expect(name);
+        assert!(verdict.slow.is_some() && verdict.trouble.is_none(), "{verdict}");
+        assert!(at > AT || name == "from the beginning");
+        assert!(
+            verdict.to_string().contains(" is too slow: it takes "),
+            "{verdict}"
+        );
+    }
+    // No slower than the slowest of real ones.
+    let world = World::new(9);
+    let slow = Simulated {
+        latency: |time| if time < AT { 1_200 } else { 10_000 },
+        ..Simulated::sound("hpet", &world)
+    };
+    assert!(Setup::of(&world, beside(slow)).run(AT + 60 * SECOND).is_none());
+}
+
 /// That clock, the TSC and the raw kernel clock.
 fn beside(watched: Simulated) -> Vec<Witness> {
     let world = watched.world.clone();

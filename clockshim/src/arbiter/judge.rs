@@ -57,7 +57,7 @@ pub struct Opinion {
 }
 
 /// How a clock differed from those that agree, over the span in which it showed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Deviation {
     /// Nanoseconds that passed by the clocks that agree.
     pub span_ns: u64,

@@ -15,6 +15,7 @@
 //! | it jumps ahead by 3 ms or more | 1.25 s | three |
 //! | it loses 500 ppm, or gains them | 4.5 s | three |
 //! | it loses 1,500 ppm | 4.5 s | two |
+//! | it takes 20 times as long to read as when it was opened, and over 50 microseconds; or over 5 ms | 3 rounds | one |
 //! | it gains or loses less than 250 ppm | never: crystals differ by that much, and the specification allows an HPET 500 | |
 //!
 //! The last column has how many different pieces of hardware must be heard, that of the clock in use included; a simulated counter needs only one
@@ -40,20 +41,24 @@
 
 mod judge;
 mod round;
+mod slowness;
 mod steering;
+mod verdict;
 mod witness;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use judge::{Deviation, Opinion};
+pub use slowness::SlowReads;
+pub use verdict::Verdict;
 pub use witness::{SIMULATED, Witness};
 
 use judge::Judge;
-use round::Reader;
+use round::{Reader, Sample};
+use slowness::Slowness;
 
 use crate::clocksource::SourceKind;
 use crate::instant::BootInstant;
@@ -71,6 +76,7 @@ pub struct Arbiter {
     watched: SourceKind,
     reader: Reader,
     judge: Judge,
+    slowness: Slowness,
     accused_for: u32,
     put_away: Vec<SourceKind>,
     opinion: Option<Opinion>,
@@ -78,42 +84,6 @@ pub struct Arbiter {
     thrown_away: u64,
     /// What the first of the rounds showed in which it was accused.
     onset: Option<Deviation>,
-}
-
-/// The clock in use was wrong. `Display` is the line for the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The clock that was wrong.
-    pub wrong: String,
-    /// What it did.
-    pub deviation: Deviation,
-    /// What it did in the first of the rounds in which it was found wrong, which may show more of the cause.
-    pub onset: Deviation,
-    /// Whether it was still doing it in the last interval, rather than once before.
-    pub ongoing: bool,
-    /// The clocks that agreed against it.
-    pub witnesses: Vec<String>,
-    /// What is used now; the same clock where none could be put in its place.
-    pub now_using: String,
-    /// Why no other clock could be taken, where that is so.
-    pub trouble: Option<String>,
-    /// When, by the timekeeper.
-    pub at: BootInstant,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let witnesses = self.witnesses.join(" and ");
-        write!(
-            f,
-            "clock {} is wrong: it {}, says {witnesses}",
-            self.wrong, self.deviation
-        )?;
-        match &self.trouble {
-            None => write!(f, "; using {} now", self.now_using),
-            Some(trouble) => write!(f, "; it stays in use: {trouble}"),
-        }
-    }
 }
 
 /// How things stand, for a status report.
@@ -147,10 +117,12 @@ impl Arbiter {
 
     /// The same with other witnesses. The first one is the clock in use.
     pub fn with_witnesses(time: Arc<Timekeeper>, witnesses: Vec<Witness>) -> Arbiter {
+        let reader = Reader::new(witnesses, time.host());
         Arbiter {
             watched: time.source_kind(),
-            judge: Judge::new(&witnesses),
-            reader: Reader::new(witnesses),
+            judge: Judge::new(reader.witnesses()),
+            slowness: Slowness::new(reader.cost()),
+            reader,
             time,
             accused_for: 0,
             put_away: Vec::new(),
@@ -181,10 +153,24 @@ impl Arbiter {
             self.accused_for = 0;
             return None;
         }
-        let Some(sample) = self.reader.sample(self.time.host()) else {
-            self.thrown_away += 1;
-            return None;
+        let sample = self.reader.sample(self.time.host());
+        let slow = self.slowness.hear(self.reader.cost());
+        let deviation = match sample {
+            Some(sample) => self.compare(sample),
+            None => {
+                self.thrown_away += 1;
+                None
+            }
         };
+        match (deviation, slow) {
+            (Some(deviation), _) => Some(self.put_away(deviation, None)),
+            (None, Some(slow)) => Some(self.put_away(Deviation::default(), Some(slow))),
+            (None, None) => None,
+        }
+    }
+
+    /// What the clock in use did, in the round in which it has been accused for long enough.
+    fn compare(&mut self, sample: Sample) -> Option<Deviation> {
         let Some(opinion) = self.judge.hear(sample) else {
             self.accused_for = 0;
             return None;
@@ -200,7 +186,7 @@ impl Arbiter {
             self.onset = Some(deviation);
         }
         self.accused_for = self.accused_for.saturating_add(1);
-        (self.accused_for == ROUNDS).then(|| self.put_away(deviation))
+        (self.accused_for == ROUNDS).then_some(deviation)
     }
 
     /// Somebody has chosen another clock by hand: whatever it is, it gets a fresh hearing.
@@ -208,18 +194,20 @@ impl Arbiter {
         self.watched = self.time.source_kind();
         self.put_away.retain(|&kind| kind != self.watched);
         let witnesses = witness::of_machine(&self.time);
-        self.judge = Judge::new(&witnesses);
-        self.reader = Reader::new(witnesses);
+        self.reader = Reader::new(witnesses, self.time.host());
+        self.judge = Judge::new(self.reader.witnesses());
+        self.slowness = Slowness::new(self.reader.cost());
         self.accused_for = 0;
         self.opinion = None;
         self.last_round = None;
     }
 
-    fn put_away(&mut self, deviation: Deviation) -> Verdict {
+    fn put_away(&mut self, deviation: Deviation, slow: Option<SlowReads>) -> Verdict {
         let wrong = self.watched;
-        let opinion = self.opinion.as_ref();
+        let opinion = self.opinion.as_ref().filter(|_| slow.is_none());
         let witnesses = opinion.map(|opinion| opinion.agreed.clone()).unwrap_or_default();
-        let (onset, ongoing) = (self.onset, opinion.is_some_and(|opinion| opinion.ongoing));
+        let ongoing = opinion.is_none_or(|opinion| opinion.ongoing);
+        let onset = self.onset.filter(|_| slow.is_none());
         self.put_away.push(wrong);
         let trouble = self
             .time
@@ -236,6 +224,7 @@ impl Arbiter {
             onset: onset.unwrap_or(deviation),
             ongoing,
             deviation,
+            slow,
             witnesses,
             now_using: self.time.source_name().to_owned(),
             trouble,

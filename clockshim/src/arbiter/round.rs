@@ -11,7 +11,7 @@ const CLOSE: u64 = 50_000;
 /// The tightest of so many tries counts else,
 const TRIES: usize = 4;
 /// if its readings lie this close together; and a single read of the clock in use that takes longer, by the host, ends the round.
-const USABLE: u64 = 5_000_000;
+pub(super) const USABLE: u64 = 5_000_000;
 
 /// Reads the witnesses and widens what they count.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Sample {
 }
 
 impl Reader {
-    pub fn new(witnesses: Vec<Witness>) -> Reader {
+    pub fn new(witnesses: Vec<Witness>, host: &Host) -> Reader {
         let count = |witness: &Witness| Count {
             last: witness.source.read_direct(),
             nanos: 0,
@@ -68,14 +68,20 @@ impl Reader {
             scale: witness.source.scale(),
         };
         let counts = witnesses.iter().map(count).collect();
-        Reader {
+        let mut reader = Reader {
             witnesses,
             counts,
             slept: None,
             costs: Vec::new(),
             steered: Steered::default(),
             steered_to: None,
-        }
+        };
+        reader.tightest(host);
+        reader
+    }
+
+    pub fn witnesses(&self) -> &[Witness] {
+        &self.witnesses
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -115,10 +121,11 @@ impl Reader {
         Some(sample)
     }
 
-    /// What a read of the clock in use took in the last round, in nanoseconds by the host: the median. `None` before the first.
-    pub fn cost(&mut self) -> Option<u64> {
-        self.costs.sort_unstable();
-        self.costs.get(self.costs.len() / 2).copied()
+    /// What a read of the clock in use took in the last round, in nanoseconds by the host: the median.
+    pub fn cost(&self) -> u64 {
+        let mut costs = self.costs.clone();
+        costs.sort_unstable();
+        costs.get(costs.len() / 2).copied().unwrap_or(0)
     }
 
     fn tightest(&mut self, host: &Host) -> Option<Sample> {

@@ -36,6 +36,13 @@ pub fn judge(report: &StallReport) -> Verdict {
 
 /// Which hypothesis a clock bears out that the arbiter found wrong, and why. Nobody need have stalled.
 pub fn judge_clock(verdict: &clockshim::Verdict) -> (Option<Hypothesis>, String) {
+    if let Some(slow) = verdict.slow {
+        let times = slow.read_ns / slow.at_first_ns.max(1);
+        return (
+            None,
+            format!("it may be right, but whoever reads it waits {times} times as long"),
+        );
+    }
     let onset = verdict.onset;
     let seconds = |nanos: i64| nanos.unsigned_abs() as f64 / 1e9;
     let (before, after) = onset.counter;

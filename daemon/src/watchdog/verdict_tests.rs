@@ -195,6 +195,7 @@ fn clocks_that_go_wrong_without_a_stall() {
             deviation,
             onset: deviation,
             ongoing,
+            slow: None,
             witnesses: vec!["tsc".to_owned()],
             now_using: "tsc".to_owned(),
             trouble: None,
