@@ -1,19 +1,21 @@
 //! The timekeeper: one source's counter made into boot time, for any number of threads.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::anchor::{Anchor, AnchorLatch};
+use crate::arbiter::SIMULATED;
 use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
 use crate::host::{Host, HostSample};
 use crate::hpet::{Contended, LockReport};
 use crate::instant::BootInstant;
+use crate::kernel::Kernel;
 use crate::refine::Refinement;
-use crate::source::{HpetSim, ManualClock, Source, Sources};
+use crate::source::{HpetSim, ManualClock, Source, Sources, Tsc};
 
 /// Boot time from one clock source, which may be changed while time is read.
 ///
@@ -26,7 +28,12 @@ pub struct Timekeeper {
     /// The latest time that `monotonic` gave to anybody, on a cache line that readers of `fast` do not touch.
     latest: Latest,
     host: Host,
+    pub(crate) kernel: Kernel,
     state: Mutex<State>,
+    /// Clocks that only a person brings back.
+    put_away: Mutex<Vec<SourceKind>>,
+    /// The TSC where the kernel does not trust it: heard as a witness, and used only with others behind it.
+    distrusted: OnceLock<Source>,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +133,9 @@ impl Timekeeper {
                 slept,
                 refinement,
             }),
+            kernel: Kernel::default(),
+            put_away: Mutex::default(),
+            distrusted: OnceLock::new(),
         }
     }
 
@@ -279,8 +289,27 @@ impl Timekeeper {
         if let Some(source) = self.sources.of_kind(kind) {
             return Ok(source);
         }
+        if kind == SourceKind::Tsc {
+            self.kernel.trusts_counter().map_err(|why| OpenError {
+                kind,
+                why,
+                instead: "use boottime",
+            })?;
+        }
         let source = Source::open(kind, &self.host)?;
         Ok(self.sources.put(source))
+    }
+
+    /// The TSC, whatever the kernel thinks of it, for whoever compares clocks.
+    pub(crate) fn tsc_as_witness(&self) -> Result<&Source, OpenError> {
+        if let Ok(source) = self.opened(SourceKind::Tsc) {
+            return Ok(source);
+        }
+        if let Some(source) = self.distrusted.get() {
+            return Ok(source);
+        }
+        let tsc = Tsc::open_as_witness(&self.host)?;
+        Ok(self.distrusted.get_or_init(|| Source::Tsc(tsc)))
     }
 
     /// Opens the clocks that [`switch_to_best`](Timekeeper::switch_to_best) goes over to, so that it does not have to do so in
@@ -291,7 +320,8 @@ impl Timekeeper {
         }
     }
 
-    /// Goes over to the best clock that is not among `but`, nor in use; says which. The kernel's own boot time is the last resort.
+    /// Goes over to the best clock that is not among `but`, nor put away, nor in use; says which. One on other hardware than the clock in use
+    /// is better than any on the same; the kernel's own boot time is the last resort.
     ///
     /// From any thread, whatever the readers of the old clock are doing: it waits for no more than an update or another
     /// switch, and reads the old counter past its lock.
@@ -300,22 +330,78 @@ impl Timekeeper {
     ///
     /// Where no other clock is to be had; the one in use stays.
     pub fn switch_to_best(&self, but: &[SourceKind]) -> Result<SourceKind, OpenError> {
+        let hardware = self.hardware_of(self.clock_report().kind);
+        let mut kinds = FALLBACKS;
+        kinds.sort_by_key(|&kind| self.hardware_of(kind) == hardware);
+        self.switch_to_first(kinds.into_iter().filter(|kind| !but.contains(kind)), false)
+    }
+
+    /// The same where the clock in use is wrong: whatever counts on its hardware is wrong with it. With `is_tsc_right` the TSC will do even where the
+    /// kernel does not trust it.
+    pub(crate) fn fail_over(&self, hardware: &str, is_tsc_right: bool) -> Result<SourceKind, OpenError> {
+        let others = FALLBACKS
+            .into_iter()
+            .filter(|&kind| self.hardware_of(kind) != hardware);
+        self.switch_to_first(others, is_tsc_right)
+    }
+
+    fn switch_to_first(
+        &self,
+        kinds: impl Iterator<Item = SourceKind>,
+        is_tsc_right: bool,
+    ) -> Result<SourceKind, OpenError> {
         let in_use = self.clock_report().kind;
+        let put_away = self.all_put_away();
         let mut last = None;
-        for kind in FALLBACKS {
-            if kind == in_use || but.contains(&kind) {
-                continue;
-            }
-            match self.switch(kind) {
-                Ok(()) => return Ok(kind),
+        for kind in kinds.filter(|kind| *kind != in_use && !put_away.contains(kind)) {
+            let source = match self.opened(kind) {
+                Err(_) if kind == SourceKind::Tsc && is_tsc_right => {
+                    self.tsc_as_witness().map(|tsc| self.sources.put(tsc.clone()))
+                }
+                opened => opened,
+            };
+            match source {
+                Ok(source) => {
+                    self.go_over(source);
+                    return Ok(kind);
+                }
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| OpenError {
             kind: in_use,
             why: "it is wrong".to_owned(),
-            instead: "every other clock was found wrong before",
+            instead: "every other clock was found wrong before, or counts on the same hardware",
         }))
+    }
+
+    /// The hardware that a clock of that kind counts on.
+    pub(crate) fn hardware_of(&self, kind: SourceKind) -> String {
+        match kind {
+            SourceKind::Boottime | SourceKind::Coarse => self.kernel.hardware(),
+            SourceKind::Hpet | SourceKind::HpetLocked => "hpet".to_owned(),
+            SourceKind::HpetSim => SIMULATED.to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Keeps a clock from being gone over to by itself, now and later: only [`switch`](Timekeeper::switch) or
+    /// [`pardon`](Timekeeper::pardon) bring it back. It stays in use if it is.
+    pub fn put_away(&self, kind: SourceKind) {
+        let mut put_away = self.put_away.lock();
+        if !put_away.contains(&kind) {
+            put_away.push(kind);
+        }
+    }
+
+    /// Takes that back.
+    pub fn pardon(&self, kind: SourceKind) {
+        self.put_away.lock().retain(|&other| other != kind);
+    }
+
+    /// The clocks that were put away, in that order.
+    pub fn all_put_away(&self) -> Vec<SourceKind> {
+        self.put_away.lock().clone()
     }
 
     /// What tells the time asleep.
@@ -323,7 +409,8 @@ impl Timekeeper {
         &self.host
     }
 
-    /// Goes over to another clock. Time goes on from where it is: no step, in whatever state the old counter is.
+    /// Goes over to another clock, as a person says, so a clock that was put away is pardoned. Time goes on from where it is: no step, in
+    /// whatever state the old counter is.
     ///
     /// Takes as long as [`open`](Timekeeper::open), or no time where the clock has been opened before; readers go on
     /// meanwhile.
@@ -333,9 +420,15 @@ impl Timekeeper {
     /// Where that clock is not to be had; the old one stays in use.
     pub fn switch(&self, kind: SourceKind) -> Result<(), OpenError> {
         let source = self.opened(kind)?;
+        self.pardon(kind);
+        self.go_over(source);
+        Ok(())
+    }
+
+    fn go_over(&self, source: &Source) {
         let mut state = self.state.lock();
-        if state.anchor.is_on(kind) {
-            return Ok(());
+        if state.anchor.is_on(source.kind()) {
+            return;
         }
         let (now, cycle) = both(&state, source, &self.host);
         let sample = self.host.sample();
@@ -344,7 +437,6 @@ impl Timekeeper {
         state.host_boot = sample.boot;
         state.refinement = Refinement::of(source, &self.host);
         self.anchor.write(state.anchor.to_words());
-        Ok(())
     }
 }
 

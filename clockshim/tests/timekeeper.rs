@@ -260,3 +260,21 @@ fn monotonic_holds_across_threads_updates_and_switches() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+/// What was put away comes back only by hand, also where it is the rescue that goes over.
+#[test]
+fn a_clock_that_was_put_away_comes_back_only_by_hand() {
+    let time = Timekeeper::open(SourceKind::HpetSim).unwrap();
+    time.put_away(SourceKind::Tsc);
+    time.put_away(SourceKind::Tsc);
+    assert_eq!(time.all_put_away(), [SourceKind::Tsc]);
+    assert_eq!(time.switch_to_best(&[]), Ok(SourceKind::Boottime));
+    time.put_away(SourceKind::Boottime);
+    assert!(time.switch_to_best(&[]).is_err());
+    time.switch(SourceKind::HpetSim).unwrap();
+    assert!(time.switch_to_best(&[]).is_err());
+    time.switch(SourceKind::Boottime).unwrap();
+    assert_eq!(time.all_put_away(), [SourceKind::Tsc]);
+    time.pardon(SourceKind::Tsc);
+    assert_eq!(time.all_put_away(), []);
+}

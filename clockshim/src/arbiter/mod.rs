@@ -78,7 +78,6 @@ pub struct Arbiter {
     judge: Judge,
     slowness: Slowness,
     accused_for: u32,
-    put_away: Vec<SourceKind>,
     opinion: Option<Opinion>,
     last_round: Option<BootInstant>,
     thrown_away: u64,
@@ -125,7 +124,6 @@ impl Arbiter {
             reader,
             time,
             accused_for: 0,
-            put_away: Vec::new(),
             opinion: None,
             last_round: None,
             thrown_away: 0,
@@ -189,10 +187,9 @@ impl Arbiter {
         (self.accused_for == ROUNDS).then_some(deviation)
     }
 
-    /// Somebody has chosen another clock by hand: whatever it is, it gets a fresh hearing.
+    /// Another clock is in use: whatever it is, it gets a fresh hearing.
     fn watch_again(&mut self) {
         self.watched = self.time.source_kind();
-        self.put_away.retain(|&kind| kind != self.watched);
         let witnesses = witness::of_machine(&self.time);
         self.reader = Reader::new(witnesses, self.time.host());
         self.judge = Judge::new(self.reader.witnesses());
@@ -208,16 +205,20 @@ impl Arbiter {
         let witnesses = opinion.map(|opinion| opinion.agreed.clone()).unwrap_or_default();
         let ongoing = opinion.is_none_or(|opinion| opinion.ongoing);
         let onset = self.onset.filter(|_| slow.is_none());
-        self.put_away.push(wrong);
+        self.time.put_away(wrong);
+        let hardware = self
+            .reader
+            .witnesses()
+            .first()
+            .map(|witness| witness.hardware.clone());
+        let is_tsc_right = witnesses.iter().any(|name| name == SourceKind::Tsc.as_str());
         let trouble = self
             .time
-            .switch_to_best(&self.put_away)
+            .fail_over(&hardware.unwrap_or_default(), is_tsc_right)
             .err()
             .map(|error| error.to_string());
         if trouble.is_none() {
-            let kept = std::mem::take(&mut self.put_away);
             self.watch_again();
-            self.put_away = kept;
         }
         Verdict {
             wrong: wrong.to_string(),
@@ -236,7 +237,7 @@ impl Arbiter {
     pub fn status(&self) -> ArbiterStatus {
         ArbiterStatus {
             using: self.time.source_name().to_owned(),
-            put_away: self.put_away.iter().map(ToString::to_string).collect(),
+            put_away: self.time.all_put_away().iter().map(ToString::to_string).collect(),
             witnesses: self.reader.names(),
             hardware: self.reader.hardware(),
             opinion: self.opinion.clone(),
