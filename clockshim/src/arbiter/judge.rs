@@ -235,7 +235,7 @@ impl Judge {
     }
 }
 
-/// All largest sets whose members agree with each other, each set in order.
+/// All largest sets whose members agree with each other, each set in order. Looks at all sets there are, of eight parties at most.
 fn sides(parties: usize, agree: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
     let mut sides: Vec<Vec<usize>> = Vec::new();
     let members = |set: u32| (0..parties).filter(move |&i| set >> i & 1 == 1);

@@ -66,6 +66,8 @@ use crate::timekeeper::Timekeeper;
 
 /// Time between two rounds.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Every set of them is looked at in every round.
+const MOST_WITNESSES: usize = 8;
 /// Rounds running in which the clock in use must be found wrong before it is put away.
 const ROUNDS: u32 = 3;
 
@@ -73,6 +75,8 @@ const ROUNDS: u32 = 3;
 #[derive(Debug)]
 pub struct Arbiter {
     time: Arc<Timekeeper>,
+    /// The witnesses beside the clock in use, where the caller brought them; else this machine's.
+    brought: Option<Vec<Witness>>,
     watched: SourceKind,
     reader: Reader,
     judge: Judge,
@@ -111,13 +115,21 @@ impl Arbiter {
     /// Watches over that timekeeper with the witnesses that this machine has.
     pub fn new(time: Arc<Timekeeper>) -> Arbiter {
         let witnesses = witness::of_machine(&time);
-        Arbiter::with_witnesses(time, witnesses)
+        Arbiter::hearing(time, witnesses, None)
     }
 
-    /// The same with other witnesses. The first one is the clock in use.
-    pub fn with_witnesses(time: Arc<Timekeeper>, witnesses: Vec<Witness>) -> Arbiter {
+    /// The same with other witnesses, eight at most; more are not heard. The first one is the clock in use, and gives its place to
+    /// another one when that is gone over to; the others stay.
+    pub fn with_witnesses(time: Arc<Timekeeper>, mut witnesses: Vec<Witness>) -> Arbiter {
+        witnesses.truncate(MOST_WITNESSES);
+        let brought = witnesses.get(1..).unwrap_or_default().to_vec();
+        Arbiter::hearing(time, witnesses, Some(brought))
+    }
+
+    fn hearing(time: Arc<Timekeeper>, witnesses: Vec<Witness>, brought: Option<Vec<Witness>>) -> Arbiter {
         let reader = Reader::new(witnesses, time.host());
         Arbiter {
+            brought,
             watched: time.source_kind(),
             judge: Judge::new(reader.witnesses()),
             slowness: Slowness::new(reader.cost()),
@@ -190,7 +202,10 @@ impl Arbiter {
     /// Another clock is in use: whatever it is, it gets a fresh hearing.
     fn watch_again(&mut self) {
         self.watched = self.time.source_kind();
-        let witnesses = witness::of_machine(&self.time);
+        let witnesses = match &self.brought {
+            Some(brought) => [&[witness::in_use(&self.time)], &brought[..]].concat(),
+            None => witness::of_machine(&self.time),
+        };
         self.reader = Reader::new(witnesses, self.time.host());
         self.judge = Judge::new(self.reader.witnesses());
         self.slowness = Slowness::new(self.reader.cost());

@@ -37,7 +37,8 @@ pub(super) fn in_use(time: &Timekeeper) -> Witness {
 }
 
 /// The clock in use first, then the TSC, be it trusted by the kernel or not, and the kernel's unsteered clock; beside the TSC, boot
-/// time as well.
+/// time as well. `/dev/hpet` is heard where it can be opened and no other one counts on the HPET, unless the clock in use is a
+/// simulation, about which those others suffice: each process that has it open takes one of its few spare comparators.
 pub(super) fn of_machine(time: &Timekeeper) -> Vec<Witness> {
     let kind = time.source_kind();
     let witness = |source, hardware, steered| Witness {
@@ -59,6 +60,13 @@ pub(super) fn of_machine(time: &Timekeeper) -> Vec<Witness> {
         && let Ok(source) = time.open_source(SourceKind::Boottime)
     {
         witnesses.push(witness(source, time.kernel.hardware(), true));
+    }
+    let is_heard = |hardware: &str| witnesses.iter().any(|witness| witness.hardware == hardware);
+    if !is_heard("hpet")
+        && !is_heard(SIMULATED)
+        && let Ok(hpet) = time.open_source(SourceKind::Hpet)
+    {
+        witnesses.push(witness(hpet, time.hardware_of(SourceKind::Hpet), false));
     }
     witnesses
 }
