@@ -176,6 +176,15 @@ impl Timekeeper {
     /// stand still or go back until the next call, which sets them right.
     pub fn update(&self) {
         let mut state = self.state.lock();
+        let anchor = state.anchor;
+        self.fold(&mut state);
+        if state.anchor != anchor {
+            self.anchor.write(state.anchor.to_words());
+        }
+    }
+
+    /// Brings the anchor up to now: the time asleep is in, and the counter has not wrapped since.
+    fn fold(&self, state: &mut State) {
         let sample = self.host.sample();
         let slept = sample.newly_slept(&mut state.slept);
         let anchor = state.anchor;
@@ -185,12 +194,9 @@ impl Timekeeper {
                 base: anchor.base.saturating_add(slept),
                 ..anchor
             },
-            Epoch::Arbitrary => self.advance(&mut state, &sample, slept > 0),
+            Epoch::Arbitrary => self.advance(state, &sample, slept > 0),
         };
         state.host_boot = sample.boot;
-        if state.anchor != anchor {
-            self.anchor.write(state.anchor.to_words());
-        }
     }
 
     /// The anchor at the counter's reading now. Where the counter cannot tell how much time has passed, because the

@@ -130,6 +130,8 @@ impl Timekeeper {
         if state.anchor.is_on(source.kind()) {
             return;
         }
+        // A sleep since the last update, or a wrap, is known to the old anchor only until it is gone.
+        self.fold(&mut state);
         let (now, cycle) = both(&state, source, &self.host);
         let sample = self.host.sample();
         state.anchor = Anchor::new(source, now, cycle);
@@ -157,3 +159,7 @@ fn both(state: &State, new: &Source, host: &Host) -> (u64, u64) {
         .fold(first, |best, next| if next.0 < best.0 { next } else { best });
     (now, cycle)
 }
+
+#[cfg(test)]
+#[path = "switch_tests.rs"]
+mod tests;
