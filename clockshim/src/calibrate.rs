@@ -18,6 +18,8 @@ pub(crate) struct Pair {
 
 /// Readings of which the tightest bracket is kept.
 const TRIES: usize = 16;
+/// No further reading is made after that many nanoseconds: the counter may be a slow one.
+const ENOUGH: u64 = 1_000_000;
 
 impl Pair {
     /// Reads both clocks, the counter between two readings of boot time, and keeps the tightest of some tries, so
@@ -33,11 +35,15 @@ impl Pair {
                 bracket,
             }
         };
+        let begin = host.boot();
         let first = once();
-        (1..TRIES).map(|_| once()).fold(
-            first,
-            |best, next| if next.bracket < best.bracket { next } else { best },
-        )
+        (1..TRIES)
+            .take_while(|_| host.boot().saturating_sub(begin) < ENOUGH)
+            .map(|_| once())
+            .fold(
+                first,
+                |best, next| if next.bracket < best.bracket { next } else { best },
+            )
     }
 
     /// The rate of the counter between two such moments; `None` where it did not advance or boot time did not.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::anchor::{Anchor, AnchorLatch};
+use crate::calibrate::Pair;
 use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
 use crate::host::{Host, HostSample};
 use crate::hpet::{Contended, LockReport};
@@ -113,11 +114,15 @@ impl Timekeeper {
     }
 
     fn new(source: Source, host: Host) -> Timekeeper {
-        let HostSample { boot, slept } = host.sample();
+        let HostSample { mut boot, slept } = host.exact_sample();
         let anchor = match source.epoch() {
             Epoch::Boot => Anchor::new(&source, 0, 0),
             Epoch::Monotonic => Anchor::new(&source, slept.0, 0),
-            Epoch::Arbitrary => Anchor::new(&source, boot, source.read_direct()),
+            Epoch::Arbitrary => {
+                let pair = Pair::take(&host, || source.read_direct());
+                boot = pair.boot;
+                Anchor::new(&source, pair.boot, pair.counter)
+            }
         };
         let refinement = Refinement::of(&source, &host);
         let sources = Sources::default();
@@ -188,32 +193,33 @@ impl Timekeeper {
         let sample = self.host.sample();
         let slept = sample.newly_slept(&mut state.slept);
         let anchor = state.anchor;
+        let last = std::mem::replace(&mut state.host_boot, sample.boot);
         state.anchor = match state.source.epoch() {
             Epoch::Boot => anchor,
             Epoch::Monotonic => Anchor {
                 base: anchor.base.saturating_add(slept),
                 ..anchor
             },
-            Epoch::Arbitrary => self.advance(state, &sample, slept > 0),
+            Epoch::Arbitrary => self.advance(state, last, slept > 0),
         };
-        state.host_boot = sample.boot;
     }
 
     /// The anchor at the counter's reading now. Where the counter cannot tell how much time has passed, because the
-    /// machine slept or the counter may have wrapped, the host tells.
-    fn advance(&self, state: &mut State, sample: &HostSample, slept: bool) -> Anchor {
-        let cycle = state.source.read_direct();
-        let passed = sample.boot.saturating_sub(state.host_boot);
+    /// machine slept or the counter may have wrapped, the host tells: `last` was its boot time at the update before.
+    fn advance(&self, state: &mut State, last: u64, slept: bool) -> Anchor {
+        let passed = state.host_boot.saturating_sub(last);
         if slept || passed > state.anchor.half_wrap() {
+            let pair = Pair::take(&self.host, || state.source.read_direct());
+            state.host_boot = pair.boot;
             state.refinement = Refinement::of(&state.source, &self.host);
-            let base = state.anchor.base.saturating_add(passed);
             return Anchor {
-                base,
+                base: state.anchor.base.saturating_add(pair.boot.saturating_sub(last)),
                 fraction: 0,
-                cycle_last: cycle,
+                cycle_last: pair.counter,
                 ..state.anchor
             };
         }
+        let cycle = state.source.read_direct();
         let anchor = state.anchor.moved_to(cycle);
         match state
             .refinement

@@ -109,8 +109,8 @@ impl Timekeeper {
         self.put_away.lock().clone()
     }
 
-    /// Goes over to another clock, as a person says, so a clock that was put away is pardoned. Time goes on from where it is: no step, in
-    /// whatever state the old counter is.
+    /// Goes over to another clock, as a person says, so a clock that was put away is pardoned. Time goes on from where it is, in whatever
+    /// state the old counter is: not back, and ahead by no more than one reading of either clock takes.
     ///
     /// Takes as long as [`open`](Timekeeper::open), or no time where the clock has been opened before; readers go on
     /// meanwhile.
@@ -142,14 +142,14 @@ impl Timekeeper {
     }
 }
 
-/// Time by the old source and the counter of the new one, read as close together as they can be: a pause between the
-/// two would be lost.
+/// The counter of the new source and time by the old one just after it, read as close together as they can be: what lies between the two
+/// is what the new time is ahead by.
 fn both(state: &State, new: &Source, host: &Host) -> (u64, u64) {
     let once = || {
         let before = state.anchor.at(state.source.read_direct());
         let cycle = new.read_direct();
         let after = state.anchor.at(state.source.read_direct());
-        (after.saturating_sub(before), before, cycle)
+        (after.saturating_sub(before), after, cycle)
     };
     let begin = host.monotonic();
     let first = once();

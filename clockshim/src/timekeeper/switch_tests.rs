@@ -11,14 +11,16 @@ use crate::source::ManualClock;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A clock of nanoseconds that does not count while the machine sleeps; a read takes as long as it is told.
+/// A clock of nanoseconds that does not count while the machine sleeps; a read takes as long as it is told to.
 #[derive(Debug)]
 struct Awake {
     host: Arc<ManualClock>,
     epoch: Epoch,
     width: u32,
-    /// Nanoseconds that the next read takes.
+    /// Nanoseconds that the next read takes before it reads.
     slow: AtomicU64,
+    /// Nanoseconds that every read takes before it reads, and again after that.
+    each: AtomicU64,
 }
 
 impl Awake {
@@ -28,6 +30,7 @@ impl Awake {
             epoch,
             width: 64,
             slow: AtomicU64::new(0),
+            each: AtomicU64::new(0),
         })
     }
 }
@@ -37,9 +40,12 @@ impl Clocksource for Awake {
         "awake"
     }
     fn read(&self) -> u64 {
-        let slow = self.slow.swap(0, Ordering::Relaxed);
-        self.host.advance(BootDuration::from_nanos(slow));
-        (self.host.now().as_nanos() - self.host.slept().as_nanos()) & (u64::MAX >> (64 - self.width))
+        let each = BootDuration::from_nanos(self.each.load(Ordering::Relaxed));
+        let slow = BootDuration::from_nanos(self.slow.swap(0, Ordering::Relaxed));
+        self.host.advance(each + slow);
+        let now = self.host.now().as_nanos() - self.host.slept().as_nanos();
+        self.host.advance(each);
+        now & (u64::MAX >> (64 - self.width))
     }
     fn width(&self) -> u32 {
         self.width
@@ -99,4 +105,30 @@ fn a_wrap_just_before_a_switch_is_counted() {
     clock.advance(BootDuration::from_secs(100));
     time.switch(SourceKind::Manual).unwrap();
     assert_eq!(time.fast().as_nanos(), 110 * SECOND);
+}
+
+/// Time by the new clock is never behind, however long reads take, and ahead by no more than that.
+#[test]
+fn a_switch_does_not_put_time_back() {
+    let clock = clock();
+    let source = Awake::new(&clock, Epoch::Arbitrary);
+    let time = on(&source);
+    source.each.store(5_000, Ordering::Relaxed);
+    time.switch(SourceKind::Manual).unwrap();
+    let ahead = time.fast().as_nanos() as i64 - clock.now().as_nanos() as i64;
+    assert!((0..=10_000).contains(&ahead), "{ahead}");
+}
+
+/// One slow read when a clock is opened, or after a sleep, does not put it off for ever.
+#[test]
+fn an_anchor_is_as_tight_as_can_be() {
+    let clock = clock();
+    let source = Awake::new(&clock, Epoch::Arbitrary);
+    source.slow.store(SECOND / 10_000, Ordering::Relaxed);
+    let time = on(&source);
+    assert_eq!(time.fast(), clock.now());
+    clock.sleep(BootDuration::from_secs(1));
+    source.slow.store(SECOND / 10_000, Ordering::Relaxed);
+    time.update();
+    assert_eq!(time.fast(), clock.now());
 }
