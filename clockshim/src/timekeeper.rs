@@ -66,6 +66,8 @@ pub struct ClockReport {
     pub lock: Option<LockReport>,
 }
 
+/// A counter that gets ahead of the host by more than this in nanoseconds between two updates, and by more than a tenth, has leapt.
+const LEAP: u64 = 1_000_000_000;
 /// The longest time between two updates. After waking from sleep, stamps lag by at most this much.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -149,7 +151,7 @@ impl Timekeeper {
     ///
     /// Two threads, or one thread across an [`update`](Timekeeper::update), may see it go back by the skew of the
     /// cores' counters or a correction of the rate: nanoseconds on a sound machine. On a broken counter it goes back
-    /// as far as that does.
+    /// as far as that does, and ahead: until the next update, which does not believe a leap of a second or more.
     #[inline]
     pub fn fast(&self) -> BootInstant {
         let nanos = self.anchor.read(|slot| {
@@ -160,6 +162,8 @@ impl Timekeeper {
     }
 
     /// Boot time that never goes back, in any thread: never below a value that `monotonic` has given to anybody.
+    ///
+    /// After a stamp that was ahead, such as one of a counter that leapt, it stands still until the clock has caught up.
     ///
     /// Costs one shared cache line on top of [`fast`](Timekeeper::fast), which all callers write.
     pub fn monotonic(&self) -> BootInstant {
@@ -205,10 +209,16 @@ impl Timekeeper {
     }
 
     /// The anchor at the counter's reading now. Where the counter cannot tell how much time has passed, because the
-    /// machine slept or the counter may have wrapped, the host tells: `last` was its boot time at the update before.
+    /// machine slept, the counter may have wrapped or it has leapt, the host tells: `last` was its boot time at the update before.
     fn advance(&self, state: &mut State, last: u64, slept: bool) -> Anchor {
         let passed = state.host_boot.saturating_sub(last);
-        if slept || passed > state.anchor.half_wrap() {
+        let cycle = state.source.read_direct();
+        let anchor = state.anchor.moved_to(cycle);
+        let ahead = anchor
+            .base
+            .saturating_sub(state.anchor.base)
+            .saturating_sub(passed);
+        if slept || passed > state.anchor.half_wrap() || ahead > LEAP.max(passed / 10) {
             let pair = Pair::take(&self.host, || state.source.read_direct());
             state.host_boot = pair.boot;
             state.refinement = Refinement::of(&state.source, &self.host);
@@ -219,8 +229,6 @@ impl Timekeeper {
                 ..state.anchor
             };
         }
-        let cycle = state.source.read_direct();
-        let anchor = state.anchor.moved_to(cycle);
         match state
             .refinement
             .as_mut()

@@ -278,3 +278,24 @@ fn a_clock_that_was_put_away_comes_back_only_by_hand() {
     time.pardon(SourceKind::Tsc);
     assert_eq!(time.all_put_away(), []);
 }
+
+/// A counter that leaps ahead is not believed for longer than until the next update; one that runs fast is, for that is the arbiter's business.
+#[test]
+fn a_leap_ahead_does_not_stay() {
+    let (counter, host) = (Counter::new(0, SECOND, 64), host(10));
+    let time = on(&counter, &host);
+    let pass = |ticks: u64| {
+        counter.run(ticks);
+        host.advance(BootDuration::from_millis(250));
+    };
+    pass(100 * SECOND);
+    assert_eq!(seconds(time.fast()), 110.0);
+    time.update();
+    assert_eq!(seconds(time.fast()), 10.25);
+    pass(SECOND / 4);
+    time.update();
+    assert_eq!(seconds(time.fast()), 10.5);
+    pass(SECOND);
+    time.update();
+    assert_eq!(seconds(time.fast()), 11.5);
+}
