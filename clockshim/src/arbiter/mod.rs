@@ -39,6 +39,7 @@
 //! more; a round in which they lie 5 ms apart is thrown away. A pause of the machine, a sleep, a starved arbiter: after a gap of 2 s by
 //! the kernel's clock nothing before it is compared with anything after it. NTP: what the kernel says of its own steering is taken off.
 
+mod deviation;
 mod judge;
 mod round;
 mod slowness;
@@ -51,7 +52,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use judge::{Deviation, Opinion};
+pub use deviation::Deviation;
+pub use judge::Opinion;
 pub use slowness::SlowReads;
 pub use verdict::Verdict;
 pub use witness::{SIMULATED, Witness};

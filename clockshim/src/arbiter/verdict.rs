@@ -31,6 +31,18 @@ pub struct Verdict {
     pub at: BootInstant,
 }
 
+impl Verdict {
+    /// Whether it did all of it at one moment and was right before and after that. What shows only over several rounds is a drift.
+    pub fn is_jump(&self) -> bool {
+        let jumped = self.onset.gained_ns.unsigned_abs() >= self.onset.span_ns / 200;
+        self.slow.is_none()
+            && !self.ongoing
+            && jumped
+            && !self.onset.stood_still()
+            && !self.deviation.stood_still()
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wrong = &self.wrong;
