@@ -65,6 +65,14 @@ impl Host {
         }
     }
 
+    /// Nanoseconds of the host's clock that nobody steers, where it has one; without the time asleep.
+    pub(crate) fn raw(&self) -> Option<u64> {
+        match self {
+            Host::System => sys::clock_gettime_syscall(libc::CLOCK_MONOTONIC_RAW),
+            Host::Manual(_) => None,
+        }
+    }
+
     /// How the kernel's clock is steered now; `None` where that cannot be told.
     pub(crate) fn steering(&self) -> Option<sys::Steering> {
         match self {

@@ -17,6 +17,7 @@ use crate::hpet::{Contended, LockReport};
 use crate::instant::BootInstant;
 use crate::kernel::Kernel;
 use crate::refine::Refinement;
+use crate::scale::Scale;
 use crate::source::{HpetSim, ManualClock, Source, Sources, Tsc};
 
 /// Boot time from one clock source, which may be changed while time is read.
@@ -299,6 +300,11 @@ impl Timekeeper {
     /// The source in use, for whoever compares it with others.
     pub(crate) fn source(&self) -> Arc<dyn Clocksource> {
         self.state.lock().source.to_dyn()
+    }
+
+    /// The scale by which stamps are made now: a measured one gets better with time.
+    pub(crate) fn scale(&self) -> Scale {
+        self.state.lock().anchor.scale
     }
 
     /// A source of that kind, opened now unless it has been used before.

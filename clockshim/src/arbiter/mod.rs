@@ -165,6 +165,7 @@ impl Arbiter {
             self.accused_for = 0;
             return None;
         }
+        self.reader.set_scale(self.time.scale());
         let sample = self.reader.sample(self.time.host());
         let slow = self.slowness.hear(self.reader.cost());
         let deviation = match sample {

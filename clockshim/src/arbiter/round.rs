@@ -103,6 +103,13 @@ impl Reader {
         &mut self.slept
     }
 
+    /// From now on ticks of the clock in use last as long as that: it is judged by the time that packets are stamped with.
+    pub fn set_scale(&mut self, scale: Scale) {
+        if let Some(watched) = self.counts.first_mut() {
+            watched.scale = scale;
+        }
+    }
+
     /// A round in which little or nothing came in between; `None` where something did each time, or the clock in use is too slow.
     pub fn sample(&mut self, host: &Host) -> Option<Sample> {
         let mut sample = self.tightest(host)?;
@@ -206,5 +213,32 @@ impl Count {
         self.last = now & mask(self.width);
         self.nanos = self.nanos.saturating_add(step);
         self.nanos
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::instant::BootDuration;
+    use crate::source::ManualClock;
+
+    #[test]
+    fn the_clock_in_use_counts_by_the_scale_of_its_stamps() {
+        let clock = Arc::new(ManualClock::default());
+        let witness = |hardware: &str| Witness {
+            source: clock.clone(),
+            hardware: hardware.to_owned(),
+            steered: false,
+        };
+        let host = Host::Manual(clock.clone());
+        let mut reader = Reader::new(vec![witness("tsc"), witness("hpet")], &host);
+        reader.set_scale(Scale::from_hz(500_000_000).unwrap());
+        clock.advance(BootDuration::from_secs(1));
+        assert_eq!(
+            reader.sample(&host).unwrap().nanos,
+            [2_000_000_000, 1_000_000_000]
+        );
     }
 }
