@@ -19,7 +19,7 @@
 //! | it gains or loses less than 250 ppm | never: crystals differ by that much, and the specification allows an HPET 500 | |
 //!
 //! The last column has how many different pieces of hardware must be heard, that of the clock in use included; a simulated counter needs only one
-//! other for all of it. A jump of the kernel's own clock by 2 s or more passes for a gap, see below.
+//! other for all of it. Whatever keeps the arbiter from a round comes on top of the times. A jump of the kernel's own clock by 2 s or more passes for a gap, see below.
 //!
 //! A clock with a coarse tick is believed to be late by up to two of them at either end. The smallest step that is found in `coarse`, with a tick
 //! of 4 ms, is 11 ms (23 ms where the kernel has 100 ticks a second), and the smallest drift is 1,000 ppm more (2,500).
