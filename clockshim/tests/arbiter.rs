@@ -5,7 +5,7 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clockshim::arbiter::Witness;
+use clockshim::arbiter::{SIMULATED, Witness};
 use clockshim::{Arbiter, Host, HpetSim, SimConfig, SourceKind, Timekeeper, Verdict};
 use proptest::prelude::*;
 
@@ -188,23 +188,43 @@ fn there_is_no_false_verdict_in_a_day() {
     });
 }
 
-/// A clock that is late by up to a tick of 4 ms, or of 10 ms where the kernel has 100 a second, beside those that this machine would have.
+/// The same with the witnesses that real machines have, by hardware: a coarse clock with a tick of 4 ms, or of 10 ms, whose kernel
+/// counts on the TSC or on something else; an HPET in use; a kernel that counts on the HPET; a simulated one; the TSC in use beside a real HPET.
 #[test]
-fn a_coarse_clock_is_right_all_day() {
-    for tick in [4 * MILLI, 10 * MILLI] {
-        let world = World::new(tick);
-        let clock = |name, tick| Simulated {
-            tick,
-            ppm: world.draw(101) as i64 - 50,
-            ..Simulated::sound(name, &world)
-        };
-        let witnesses = vec![
-            clock("coarse", tick).on("kernel", true),
-            clock("tsc", 1).on("tsc", false),
-            clock("monotonic-raw", 1).on("raw", false),
-        ];
-        Setup::of(&world, witnesses).run_a_day(|_| {});
-    }
+fn no_set_of_witnesses_gives_a_false_verdict_in_a_day() {
+    type Party = (&'static str, &'static str, u64);
+    let (tsc, raw): (Party, Party) = (("tsc", "tsc", 1), ("monotonic-raw", "tsc", 1));
+    let sets: [Vec<Party>; 7] = [
+        vec![("coarse", "tsc", 4 * MILLI), tsc, raw],
+        vec![("coarse", "tsc", 10 * MILLI), tsc, raw, ("hpet", "hpet", 42)],
+        vec![
+            ("coarse", "acpi_pm", 10 * MILLI),
+            tsc,
+            ("monotonic-raw", "acpi_pm", 1),
+            ("hpet", "hpet", 42),
+        ],
+        vec![("hpet", "hpet", 42), tsc, raw],
+        vec![("boottime", "hpet", 1), tsc, ("monotonic-raw", "hpet", 1)],
+        vec![("hpet-sim", SIMULATED, 42), tsc, raw],
+        vec![tsc, raw, ("boottime", "tsc", 1), ("hpet", "hpet", 42)],
+    ];
+    std::thread::scope(|scope| {
+        for (seed, set) in (0..).zip(sets) {
+            scope.spawn(move || {
+                let world = World::new(seed);
+                let witness = |(name, hardware, tick): Party| {
+                    let steered = ["coarse", "boottime", "hpet-sim"].contains(&name);
+                    let clock = Simulated {
+                        tick,
+                        ppm: world.draw(101) as i64 - 50,
+                        ..Simulated::sound(name, &world)
+                    };
+                    clock.on(hardware, steered)
+                };
+                Setup::of(&world, set.into_iter().map(witness).collect()).run_a_day(|_| {});
+            });
+        }
+    });
 }
 
 /// On this machine: the simulated HPET stops, the arbiter finds it, and time goes on without a step.
