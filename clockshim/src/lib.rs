@@ -79,6 +79,7 @@ pub mod fault;
 mod host;
 pub mod hpet;
 mod instant;
+mod kernel;
 mod latch;
 mod refine;
 mod scale;

@@ -1,19 +1,24 @@
 //! The timekeeper: one source's counter made into boot time, for any number of threads.
 
+mod switch;
+
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::anchor::{Anchor, AnchorLatch};
+use crate::calibrate::Pair;
 use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind};
 use crate::host::{Host, HostSample};
 use crate::hpet::{Contended, LockReport};
 use crate::instant::BootInstant;
+use crate::kernel::Kernel;
 use crate::refine::Refinement;
-use crate::source::{HpetSim, ManualClock, Source, Sources};
+use crate::scale::Scale;
+use crate::source::{HpetSim, ManualClock, Source, Sources, Tsc};
 
 /// Boot time from one clock source, which may be changed while time is read.
 ///
@@ -26,7 +31,12 @@ pub struct Timekeeper {
     /// The latest time that `monotonic` gave to anybody, on a cache line that readers of `fast` do not touch.
     latest: Latest,
     host: Host,
+    pub(crate) kernel: Kernel,
     state: Mutex<State>,
+    /// Clocks that only a person brings back.
+    put_away: Mutex<Vec<SourceKind>>,
+    /// The TSC where the kernel does not trust it: heard as a witness, and used only with others behind it.
+    distrusted: OnceLock<Source>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +67,8 @@ pub struct ClockReport {
     pub lock: Option<LockReport>,
 }
 
+/// A counter that gets ahead of the host by more than this in nanoseconds between two updates, and by more than a tenth, has leapt.
+const LEAP: u64 = 1_000_000_000;
 /// The longest time between two updates. After waking from sleep, stamps lag by at most this much.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -105,11 +117,15 @@ impl Timekeeper {
     }
 
     fn new(source: Source, host: Host) -> Timekeeper {
-        let HostSample { boot, slept } = host.sample();
+        let HostSample { mut boot, slept } = host.exact_sample();
         let anchor = match source.epoch() {
             Epoch::Boot => Anchor::new(&source, 0, 0),
             Epoch::Monotonic => Anchor::new(&source, slept.0, 0),
-            Epoch::Arbitrary => Anchor::new(&source, boot, source.read_direct()),
+            Epoch::Arbitrary => {
+                let pair = Pair::take(&host, || source.read_direct());
+                boot = pair.boot;
+                Anchor::new(&source, pair.boot, pair.counter)
+            }
         };
         let refinement = Refinement::of(&source, &host);
         let sources = Sources::default();
@@ -126,6 +142,9 @@ impl Timekeeper {
                 slept,
                 refinement,
             }),
+            kernel: Kernel::default(),
+            put_away: Mutex::default(),
+            distrusted: OnceLock::new(),
         }
     }
 
@@ -133,7 +152,7 @@ impl Timekeeper {
     ///
     /// Two threads, or one thread across an [`update`](Timekeeper::update), may see it go back by the skew of the
     /// cores' counters or a correction of the rate: nanoseconds on a sound machine. On a broken counter it goes back
-    /// as far as that does.
+    /// as far as that does, and ahead: until the next update, which does not believe a leap of a second or more.
     #[inline]
     pub fn fast(&self) -> BootInstant {
         let nanos = self.anchor.read(|slot| {
@@ -144,6 +163,8 @@ impl Timekeeper {
     }
 
     /// Boot time that never goes back, in any thread: never below a value that `monotonic` has given to anybody.
+    ///
+    /// After a stamp that was ahead, such as one of a counter that leapt, it stands still until the clock has caught up.
     ///
     /// Costs one shared cache line on top of [`fast`](Timekeeper::fast), which all callers write.
     pub fn monotonic(&self) -> BootInstant {
@@ -165,39 +186,50 @@ impl Timekeeper {
     /// stand still or go back until the next call, which sets them right.
     pub fn update(&self) {
         let mut state = self.state.lock();
+        let anchor = state.anchor;
+        self.fold(&mut state);
+        if state.anchor != anchor {
+            self.anchor.write(state.anchor.to_words());
+        }
+    }
+
+    /// Brings the anchor up to now: the time asleep is in, and the counter has not wrapped since.
+    fn fold(&self, state: &mut State) {
         let sample = self.host.sample();
         let slept = sample.newly_slept(&mut state.slept);
         let anchor = state.anchor;
+        let last = std::mem::replace(&mut state.host_boot, sample.boot);
         state.anchor = match state.source.epoch() {
             Epoch::Boot => anchor,
             Epoch::Monotonic => Anchor {
                 base: anchor.base.saturating_add(slept),
                 ..anchor
             },
-            Epoch::Arbitrary => self.advance(&mut state, &sample, slept > 0),
+            Epoch::Arbitrary => self.advance(state, last, slept > 0),
         };
-        state.host_boot = sample.boot;
-        if state.anchor != anchor {
-            self.anchor.write(state.anchor.to_words());
-        }
     }
 
     /// The anchor at the counter's reading now. Where the counter cannot tell how much time has passed, because the
-    /// machine slept or the counter may have wrapped, the host tells.
-    fn advance(&self, state: &mut State, sample: &HostSample, slept: bool) -> Anchor {
+    /// machine slept, the counter may have wrapped or it has leapt, the host tells: `last` was its boot time at the update before.
+    fn advance(&self, state: &mut State, last: u64, slept: bool) -> Anchor {
+        let passed = state.host_boot.saturating_sub(last);
         let cycle = state.source.read_direct();
-        let passed = sample.boot.saturating_sub(state.host_boot);
-        if slept || passed > state.anchor.half_wrap() {
+        let anchor = state.anchor.moved_to(cycle);
+        let ahead = anchor
+            .base
+            .saturating_sub(state.anchor.base)
+            .saturating_sub(passed);
+        if slept || passed > state.anchor.half_wrap() || ahead > LEAP.max(passed / 10) {
+            let pair = Pair::take(&self.host, || state.source.read_direct());
+            state.host_boot = pair.boot;
             state.refinement = Refinement::of(&state.source, &self.host);
-            let base = state.anchor.base.saturating_add(passed);
             return Anchor {
-                base,
+                base: state.anchor.base.saturating_add(pair.boot.saturating_sub(last)),
                 fraction: 0,
-                cycle_last: cycle,
+                cycle_last: pair.counter,
                 ..state.anchor
             };
         }
-        let anchor = state.anchor.moved_to(cycle);
         match state
             .refinement
             .as_mut()
@@ -270,6 +302,11 @@ impl Timekeeper {
         self.state.lock().source.to_dyn()
     }
 
+    /// The scale by which stamps are made now: a measured one gets better with time.
+    pub(crate) fn scale(&self) -> Scale {
+        self.state.lock().anchor.scale
+    }
+
     /// A source of that kind, opened now unless it has been used before.
     pub(crate) fn open_source(&self, kind: SourceKind) -> Result<Arc<dyn Clocksource>, OpenError> {
         self.opened(kind).map(Source::to_dyn)
@@ -279,99 +316,33 @@ impl Timekeeper {
         if let Some(source) = self.sources.of_kind(kind) {
             return Ok(source);
         }
+        if kind == SourceKind::Tsc {
+            self.kernel.trusts_counter().map_err(|why| OpenError {
+                kind,
+                why,
+                instead: "use boottime",
+            })?;
+        }
         let source = Source::open(kind, &self.host)?;
         Ok(self.sources.put(source))
     }
 
-    /// Opens the clocks that [`switch_to_best`](Timekeeper::switch_to_best) goes over to, so that it does not have to do so in
-    /// the middle of a stall. Takes 20 ms, up to 0.1 s, for the TSC's rate; those that are not to be had are passed over.
-    pub fn open_fallbacks(&self) {
-        for kind in FALLBACKS {
-            let _ = self.opened(kind);
+    /// The TSC, whatever the kernel thinks of it, for whoever compares clocks.
+    pub(crate) fn tsc_as_witness(&self) -> Result<&Source, OpenError> {
+        if let Ok(source) = self.opened(SourceKind::Tsc) {
+            return Ok(source);
         }
-    }
-
-    /// Goes over to the best clock that is not among `but`, nor in use; says which. The kernel's own boot time is the last resort.
-    ///
-    /// From any thread, whatever the readers of the old clock are doing: it waits for no more than an update or another
-    /// switch, and reads the old counter past its lock.
-    ///
-    /// # Errors
-    ///
-    /// Where no other clock is to be had; the one in use stays.
-    pub fn switch_to_best(&self, but: &[SourceKind]) -> Result<SourceKind, OpenError> {
-        let in_use = self.clock_report().kind;
-        let mut last = None;
-        for kind in FALLBACKS {
-            if kind == in_use || but.contains(&kind) {
-                continue;
-            }
-            match self.switch(kind) {
-                Ok(()) => return Ok(kind),
-                Err(error) => last = Some(error),
-            }
+        if let Some(source) = self.distrusted.get() {
+            return Ok(source);
         }
-        Err(last.unwrap_or_else(|| OpenError {
-            kind: in_use,
-            why: "it is wrong".to_owned(),
-            instead: "every other clock was found wrong before",
-        }))
+        let tsc = Tsc::open_as_witness(&self.host)?;
+        Ok(self.distrusted.get_or_init(|| Source::Tsc(tsc)))
     }
 
     /// What tells the time asleep.
     pub(crate) fn host(&self) -> &Host {
         &self.host
     }
-
-    /// Goes over to another clock. Time goes on from where it is: no step, in whatever state the old counter is.
-    ///
-    /// Takes as long as [`open`](Timekeeper::open), or no time where the clock has been opened before; readers go on
-    /// meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// Where that clock is not to be had; the old one stays in use.
-    pub fn switch(&self, kind: SourceKind) -> Result<(), OpenError> {
-        let source = self.opened(kind)?;
-        let mut state = self.state.lock();
-        if state.anchor.is_on(kind) {
-            return Ok(());
-        }
-        let (now, cycle) = both(&state, source, &self.host);
-        let sample = self.host.sample();
-        state.anchor = Anchor::new(source, now, cycle);
-        state.source = source.clone();
-        state.host_boot = sample.boot;
-        state.refinement = Refinement::of(source, &self.host);
-        self.anchor.write(state.anchor.to_words());
-        Ok(())
-    }
-}
-
-/// What is gone over to where the clock in use is wrong or stalls its readers, best first.
-const FALLBACKS: [SourceKind; 2] = [SourceKind::Tsc, SourceKind::Boottime];
-
-/// Pairs of readings of which the closest is kept.
-const TRIES: usize = 8;
-/// No further pair is read after that many nanoseconds: the counter that is left may be a slow one.
-const ENOUGH: u64 = 1_000_000;
-
-/// Time by the old source and the counter of the new one, read as close together as they can be: a pause between the
-/// two would be lost.
-fn both(state: &State, new: &Source, host: &Host) -> (u64, u64) {
-    let once = || {
-        let before = state.anchor.at(state.source.read_direct());
-        let cycle = new.read_direct();
-        let after = state.anchor.at(state.source.read_direct());
-        (after.saturating_sub(before), before, cycle)
-    };
-    let begin = host.monotonic();
-    let first = once();
-    let (_, now, cycle) = (1..TRIES)
-        .take_while(|_| host.monotonic().saturating_sub(begin) < ENOUGH)
-        .map(|_| once())
-        .fold(first, |best, next| if next.0 < best.0 { next } else { best });
-    (now, cycle)
 }
 
 impl fmt::Debug for Timekeeper {

@@ -260,3 +260,42 @@ fn monotonic_holds_across_threads_updates_and_switches() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+/// What was put away comes back only by hand, also where it is the rescue that goes over.
+#[test]
+fn a_clock_that_was_put_away_comes_back_only_by_hand() {
+    let time = Timekeeper::open(SourceKind::HpetSim).unwrap();
+    time.put_away(SourceKind::Tsc);
+    time.put_away(SourceKind::Tsc);
+    assert_eq!(time.all_put_away(), [SourceKind::Tsc]);
+    assert_eq!(time.switch_to_best(&[]), Ok(SourceKind::Boottime));
+    time.put_away(SourceKind::Boottime);
+    assert!(time.switch_to_best(&[]).is_err());
+    time.switch(SourceKind::HpetSim).unwrap();
+    assert!(time.switch_to_best(&[]).is_err());
+    time.switch(SourceKind::Boottime).unwrap();
+    assert_eq!(time.all_put_away(), [SourceKind::Tsc]);
+    time.pardon(SourceKind::Tsc);
+    assert_eq!(time.all_put_away(), []);
+}
+
+/// A counter that leaps ahead is not believed for longer than until the next update; one that runs fast is, for that is the arbiter's business.
+#[test]
+fn a_leap_ahead_does_not_stay() {
+    let (counter, host) = (Counter::new(0, SECOND, 64), host(10));
+    let time = on(&counter, &host);
+    let pass = |ticks: u64| {
+        counter.run(ticks);
+        host.advance(BootDuration::from_millis(250));
+    };
+    pass(100 * SECOND);
+    assert_eq!(seconds(time.fast()), 110.0);
+    time.update();
+    assert_eq!(seconds(time.fast()), 10.25);
+    pass(SECOND / 4);
+    time.update();
+    assert_eq!(seconds(time.fast()), 10.5);
+    pass(SECOND);
+    time.update();
+    assert_eq!(seconds(time.fast()), 11.5);
+}

@@ -1,10 +1,10 @@
 //! Who agrees with whom, and who is wrong: no clock is read here.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::deviation::Deviation;
 use super::round::Sample;
 use super::witness::{SIMULATED, Witness};
 
@@ -54,43 +54,6 @@ pub struct Opinion {
     /// Different pieces of hardware that were heard. Where it is one, that they agree says nothing: all would be wrong together.
     #[serde(default)]
     pub independent: usize,
-}
-
-/// How a clock differed from those that agree, over the span in which it showed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Deviation {
-    /// Nanoseconds that passed by the clocks that agree.
-    pub span_ns: u64,
-    /// Nanoseconds that it gained; lost, where negative.
-    pub gained_ns: i64,
-    /// What its counter read at the beginning and at the end of the span, in ticks.
-    pub counter: (u64, u64),
-    /// Nanoseconds that the counter takes from zero to that last reading.
-    pub since_zero_ns: u64,
-    /// Nanoseconds in which it goes round once.
-    pub wrap_ns: u64,
-}
-
-impl Deviation {
-    /// Whether it stood still all the while, to one part in a hundred.
-    pub fn stood_still(&self) -> bool {
-        let span = self.span_ns as f64;
-        (self.gained_ns as f64 + span).abs() < span * 0.01
-    }
-}
-
-impl fmt::Display for Deviation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let span = self.span_ns as f64 / 1e9;
-        let gained = self.gained_ns as f64 / 1e9;
-        let ppm = gained / span * 1e6;
-        if self.stood_still() {
-            write!(f, "stood still for {span:.3} s")
-        } else {
-            let what = if gained < 0.0 { "lost" } else { "gained" };
-            write!(f, "{what} {:.6} s in {span:.3} s ({ppm:+.0} ppm)", gained.abs())
-        }
-    }
 }
 
 impl Judge {
@@ -235,7 +198,7 @@ impl Judge {
     }
 }
 
-/// All largest sets whose members agree with each other, each set in order.
+/// All largest sets whose members agree with each other, each set in order. Looks at all sets there are, of eight parties at most.
 fn sides(parties: usize, agree: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
     let mut sides: Vec<Vec<usize>> = Vec::new();
     let members = |set: u32| (0..parties).filter(move |&i| set >> i & 1 == 1);

@@ -15,10 +15,11 @@
 //! | it jumps ahead by 3 ms or more | 1.25 s | three |
 //! | it loses 500 ppm, or gains them | 4.5 s | three |
 //! | it loses 1,500 ppm | 4.5 s | two |
+//! | it takes 20 times as long to read as when it was opened, and over 50 microseconds; or over 5 ms | 3 rounds | one |
 //! | it gains or loses less than 250 ppm | never: crystals differ by that much, and the specification allows an HPET 500 | |
 //!
 //! The last column has how many different pieces of hardware must be heard, that of the clock in use included; a simulated counter needs only one
-//! other for all of it. A jump of the kernel's own clock by 2 s or more passes for a gap, see below.
+//! other for all of it. Whatever keeps the arbiter from a round comes on top of the times. A jump of the kernel's own clock by 2 s or more passes for a gap, see below.
 //!
 //! A clock with a coarse tick is believed to be late by up to two of them at either end. The smallest step that is found in `coarse`, with a tick
 //! of 4 ms, is 11 ms (23 ms where the kernel has 100 ticks a second), and the smallest drift is 1,000 ppm more (2,500).
@@ -38,22 +39,28 @@
 //! more; a round in which they lie 5 ms apart is thrown away. A pause of the machine, a sleep, a starved arbiter: after a gap of 2 s by
 //! the kernel's clock nothing before it is compared with anything after it. NTP: what the kernel says of its own steering is taken off.
 
+mod deviation;
 mod judge;
 mod round;
+mod slowness;
 mod steering;
+mod verdict;
 mod witness;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use judge::{Deviation, Opinion};
+pub use deviation::Deviation;
+pub use judge::Opinion;
+pub use slowness::SlowReads;
+pub use verdict::Verdict;
 pub use witness::{SIMULATED, Witness};
 
 use judge::Judge;
-use round::Reader;
+use round::{Reader, Sample};
+use slowness::Slowness;
 
 use crate::clocksource::SourceKind;
 use crate::instant::BootInstant;
@@ -61,6 +68,8 @@ use crate::timekeeper::Timekeeper;
 
 /// Time between two rounds.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Every set of them is looked at in every round.
+const MOST_WITNESSES: usize = 8;
 /// Rounds running in which the clock in use must be found wrong before it is put away.
 const ROUNDS: u32 = 3;
 
@@ -68,52 +77,18 @@ const ROUNDS: u32 = 3;
 #[derive(Debug)]
 pub struct Arbiter {
     time: Arc<Timekeeper>,
+    /// The witnesses beside the clock in use, where the caller brought them; else this machine's.
+    brought: Option<Vec<Witness>>,
     watched: SourceKind,
     reader: Reader,
     judge: Judge,
+    slowness: Slowness,
     accused_for: u32,
-    put_away: Vec<SourceKind>,
     opinion: Option<Opinion>,
     last_round: Option<BootInstant>,
     thrown_away: u64,
     /// What the first of the rounds showed in which it was accused.
     onset: Option<Deviation>,
-}
-
-/// The clock in use was wrong. `Display` is the line for the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The clock that was wrong.
-    pub wrong: String,
-    /// What it did.
-    pub deviation: Deviation,
-    /// What it did in the first of the rounds in which it was found wrong, which may show more of the cause.
-    pub onset: Deviation,
-    /// Whether it was still doing it in the last interval, rather than once before.
-    pub ongoing: bool,
-    /// The clocks that agreed against it.
-    pub witnesses: Vec<String>,
-    /// What is used now; the same clock where none could be put in its place.
-    pub now_using: String,
-    /// Why no other clock could be taken, where that is so.
-    pub trouble: Option<String>,
-    /// When, by the timekeeper.
-    pub at: BootInstant,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let witnesses = self.witnesses.join(" and ");
-        write!(
-            f,
-            "clock {} is wrong: it {}, says {witnesses}",
-            self.wrong, self.deviation
-        )?;
-        match &self.trouble {
-            None => write!(f, "; using {} now", self.now_using),
-            Some(trouble) => write!(f, "; it stays in use: {trouble}"),
-        }
-    }
 }
 
 /// How things stand, for a status report.
@@ -142,18 +117,27 @@ impl Arbiter {
     /// Watches over that timekeeper with the witnesses that this machine has.
     pub fn new(time: Arc<Timekeeper>) -> Arbiter {
         let witnesses = witness::of_machine(&time);
-        Arbiter::with_witnesses(time, witnesses)
+        Arbiter::hearing(time, witnesses, None)
     }
 
-    /// The same with other witnesses. The first one is the clock in use.
-    pub fn with_witnesses(time: Arc<Timekeeper>, witnesses: Vec<Witness>) -> Arbiter {
+    /// The same with other witnesses, eight at most; more are not heard. The first one is the clock in use, and gives its place to
+    /// another one when that is gone over to; the others stay.
+    pub fn with_witnesses(time: Arc<Timekeeper>, mut witnesses: Vec<Witness>) -> Arbiter {
+        witnesses.truncate(MOST_WITNESSES);
+        let brought = witnesses.get(1..).unwrap_or_default().to_vec();
+        Arbiter::hearing(time, witnesses, Some(brought))
+    }
+
+    fn hearing(time: Arc<Timekeeper>, witnesses: Vec<Witness>, brought: Option<Vec<Witness>>) -> Arbiter {
+        let reader = Reader::new(witnesses, time.host());
         Arbiter {
+            brought,
             watched: time.source_kind(),
-            judge: Judge::new(&witnesses),
-            reader: Reader::new(witnesses),
+            judge: Judge::new(reader.witnesses()),
+            slowness: Slowness::new(reader.cost()),
+            reader,
             time,
             accused_for: 0,
-            put_away: Vec::new(),
             opinion: None,
             last_round: None,
             thrown_away: 0,
@@ -181,10 +165,25 @@ impl Arbiter {
             self.accused_for = 0;
             return None;
         }
-        let Some(sample) = self.reader.sample(self.time.host()) else {
-            self.thrown_away += 1;
-            return None;
+        self.reader.set_scale(self.time.scale());
+        let sample = self.reader.sample(self.time.host());
+        let slow = self.slowness.hear(self.reader.cost());
+        let deviation = match sample {
+            Some(sample) => self.compare(sample),
+            None => {
+                self.thrown_away += 1;
+                None
+            }
         };
+        match (deviation, slow) {
+            (Some(deviation), _) => Some(self.put_away(deviation, None)),
+            (None, Some(slow)) => Some(self.put_away(Deviation::default(), Some(slow))),
+            (None, None) => None,
+        }
+    }
+
+    /// What the clock in use did, in the round in which it has been accused for long enough.
+    fn compare(&mut self, sample: Sample) -> Option<Deviation> {
         let Some(opinion) = self.judge.hear(sample) else {
             self.accused_for = 0;
             return None;
@@ -200,42 +199,51 @@ impl Arbiter {
             self.onset = Some(deviation);
         }
         self.accused_for = self.accused_for.saturating_add(1);
-        (self.accused_for == ROUNDS).then(|| self.put_away(deviation))
+        (self.accused_for == ROUNDS).then_some(deviation)
     }
 
-    /// Somebody has chosen another clock by hand: whatever it is, it gets a fresh hearing.
+    /// Another clock is in use: whatever it is, it gets a fresh hearing.
     fn watch_again(&mut self) {
         self.watched = self.time.source_kind();
-        self.put_away.retain(|&kind| kind != self.watched);
-        let witnesses = witness::of_machine(&self.time);
-        self.judge = Judge::new(&witnesses);
-        self.reader = Reader::new(witnesses);
+        let witnesses = match &self.brought {
+            Some(brought) => [&[witness::in_use(&self.time)], &brought[..]].concat(),
+            None => witness::of_machine(&self.time),
+        };
+        self.reader = Reader::new(witnesses, self.time.host());
+        self.judge = Judge::new(self.reader.witnesses());
+        self.slowness = Slowness::new(self.reader.cost());
         self.accused_for = 0;
         self.opinion = None;
         self.last_round = None;
     }
 
-    fn put_away(&mut self, deviation: Deviation) -> Verdict {
+    fn put_away(&mut self, deviation: Deviation, slow: Option<SlowReads>) -> Verdict {
         let wrong = self.watched;
-        let opinion = self.opinion.as_ref();
+        let opinion = self.opinion.as_ref().filter(|_| slow.is_none());
         let witnesses = opinion.map(|opinion| opinion.agreed.clone()).unwrap_or_default();
-        let (onset, ongoing) = (self.onset, opinion.is_some_and(|opinion| opinion.ongoing));
-        self.put_away.push(wrong);
+        let ongoing = opinion.is_none_or(|opinion| opinion.ongoing);
+        let onset = self.onset.filter(|_| slow.is_none());
+        self.time.put_away(wrong);
+        let hardware = self
+            .reader
+            .witnesses()
+            .first()
+            .map(|witness| witness.hardware.clone());
+        let is_tsc_right = witnesses.iter().any(|name| name == SourceKind::Tsc.as_str());
         let trouble = self
             .time
-            .switch_to_best(&self.put_away)
+            .fail_over(&hardware.unwrap_or_default(), is_tsc_right)
             .err()
             .map(|error| error.to_string());
         if trouble.is_none() {
-            let kept = std::mem::take(&mut self.put_away);
             self.watch_again();
-            self.put_away = kept;
         }
         Verdict {
             wrong: wrong.to_string(),
             onset: onset.unwrap_or(deviation),
             ongoing,
             deviation,
+            slow,
             witnesses,
             now_using: self.time.source_name().to_owned(),
             trouble,
@@ -247,7 +255,7 @@ impl Arbiter {
     pub fn status(&self) -> ArbiterStatus {
         ArbiterStatus {
             using: self.time.source_name().to_owned(),
-            put_away: self.put_away.iter().map(ToString::to_string).collect(),
+            put_away: self.time.all_put_away().iter().map(ToString::to_string).collect(),
             witnesses: self.reader.names(),
             hardware: self.reader.hardware(),
             opinion: self.opinion.clone(),

@@ -11,7 +11,7 @@ const CLOSE: u64 = 50_000;
 /// The tightest of so many tries counts else,
 const TRIES: usize = 4;
 /// if its readings lie this close together; and a single read of the clock in use that takes longer, by the host, ends the round.
-const USABLE: u64 = 5_000_000;
+pub(super) const USABLE: u64 = 5_000_000;
 
 /// Reads the witnesses and widens what they count.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Sample {
 }
 
 impl Reader {
-    pub fn new(witnesses: Vec<Witness>) -> Reader {
+    pub fn new(witnesses: Vec<Witness>, host: &Host) -> Reader {
         let count = |witness: &Witness| Count {
             last: witness.source.read_direct(),
             nanos: 0,
@@ -68,14 +68,20 @@ impl Reader {
             scale: witness.source.scale(),
         };
         let counts = witnesses.iter().map(count).collect();
-        Reader {
+        let mut reader = Reader {
             witnesses,
             counts,
             slept: None,
             costs: Vec::new(),
             steered: Steered::default(),
             steered_to: None,
-        }
+        };
+        reader.tightest(host);
+        reader
+    }
+
+    pub fn witnesses(&self) -> &[Witness] {
+        &self.witnesses
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -97,6 +103,13 @@ impl Reader {
         &mut self.slept
     }
 
+    /// From now on ticks of the clock in use last as long as that: it is judged by the time that packets are stamped with.
+    pub fn set_scale(&mut self, scale: Scale) {
+        if let Some(watched) = self.counts.first_mut() {
+            watched.scale = scale;
+        }
+    }
+
     /// A round in which little or nothing came in between; `None` where something did each time, or the clock in use is too slow.
     pub fn sample(&mut self, host: &Host) -> Option<Sample> {
         let mut sample = self.tightest(host)?;
@@ -115,10 +128,11 @@ impl Reader {
         Some(sample)
     }
 
-    /// What a read of the clock in use took in the last round, in nanoseconds by the host: the median. `None` before the first.
-    pub fn cost(&mut self) -> Option<u64> {
-        self.costs.sort_unstable();
-        self.costs.get(self.costs.len() / 2).copied()
+    /// What a read of the clock in use took in the last round, in nanoseconds by the host: the median.
+    pub fn cost(&self) -> u64 {
+        let mut costs = self.costs.clone();
+        costs.sort_unstable();
+        costs.get(costs.len() / 2).copied().unwrap_or(0)
     }
 
     fn tightest(&mut self, host: &Host) -> Option<Sample> {
@@ -199,5 +213,32 @@ impl Count {
         self.last = now & mask(self.width);
         self.nanos = self.nanos.saturating_add(step);
         self.nanos
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::instant::BootDuration;
+    use crate::source::ManualClock;
+
+    #[test]
+    fn the_clock_in_use_counts_by_the_scale_of_its_stamps() {
+        let clock = Arc::new(ManualClock::default());
+        let witness = |hardware: &str| Witness {
+            source: clock.clone(),
+            hardware: hardware.to_owned(),
+            steered: false,
+        };
+        let host = Host::Manual(clock.clone());
+        let mut reader = Reader::new(vec![witness("tsc"), witness("hpet")], &host);
+        reader.set_scale(Scale::from_hz(500_000_000).unwrap());
+        clock.advance(BootDuration::from_secs(1));
+        assert_eq!(
+            reader.sample(&host).unwrap().nanos,
+            [2_000_000_000, 1_000_000_000]
+        );
     }
 }

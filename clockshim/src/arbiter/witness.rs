@@ -1,6 +1,5 @@
 //! Who is heard: the clock in use, and clocks that do not depend on it.
 
-use std::fs;
 use std::sync::Arc;
 
 use crate::clocksource::{Clocksource, SourceKind};
@@ -23,88 +22,92 @@ pub struct Witness {
     pub steered: bool,
 }
 
-/// The clock in use first, then the TSC and the kernel's unsteered clock; beside the TSC, boot time as well.
-pub(super) fn of_machine(time: &Timekeeper) -> Vec<Witness> {
-    let kernel = kernel_clocksource();
-    let in_use = time.source_kind();
-    let hardware = match in_use {
-        SourceKind::Boottime | SourceKind::Coarse => kernel.clone(),
-        SourceKind::Hpet | SourceKind::HpetLocked => "hpet".to_owned(),
-        SourceKind::HpetSim => SIMULATED.to_owned(),
-        other => other.to_string(),
-    };
-    // The simulated HPET lives in the kernel's time.
-    let steered = matches!(
-        in_use,
-        SourceKind::Boottime | SourceKind::Coarse | SourceKind::HpetSim
-    );
-    let mut witnesses = vec![Witness {
+/// The clock in use.
+pub(super) fn in_use(time: &Timekeeper) -> Witness {
+    let kind = time.source_kind();
+    Witness {
         source: time.source(),
+        hardware: time.hardware_of(kind),
+        // The simulated HPET lives in the kernel's time.
+        steered: matches!(
+            kind,
+            SourceKind::Boottime | SourceKind::Coarse | SourceKind::HpetSim
+        ),
+    }
+}
+
+/// The clock in use first, then the TSC, be it trusted by the kernel or not, and the kernel's unsteered clock; beside the TSC, boot
+/// time as well. `/dev/hpet` is heard where it can be opened and no other one counts on the HPET, unless the clock in use is a
+/// simulation, about which those others suffice: each process that has it open takes one of its few spare comparators.
+pub(super) fn of_machine(time: &Timekeeper) -> Vec<Witness> {
+    let kind = time.source_kind();
+    let witness = |source, hardware, steered| Witness {
+        source,
         hardware,
         steered,
-    }];
-    if in_use != SourceKind::Tsc
-        && let Ok(source) = time.open_source(SourceKind::Tsc)
+    };
+    let mut witnesses = vec![in_use(time)];
+    if kind != SourceKind::Tsc
+        && let Ok(tsc) = time.tsc_as_witness()
     {
-        witnesses.push(Witness {
-            source,
-            hardware: SourceKind::Tsc.to_string(),
-            steered: false,
-        });
+        let hardware = time.hardware_of(SourceKind::Tsc);
+        witnesses.push(witness(tsc.to_dyn(), hardware, false));
     }
     if let Some(raw) = MonotonicRaw::open() {
-        witnesses.push(Witness {
-            source: Arc::new(raw),
-            hardware: kernel.clone(),
-            steered: false,
-        });
+        witnesses.push(witness(Arc::new(raw), time.kernel.hardware(), false));
     }
-    if in_use == SourceKind::Tsc
+    if kind == SourceKind::Tsc
         && let Ok(source) = time.open_source(SourceKind::Boottime)
     {
-        witnesses.push(Witness {
-            source,
-            hardware: kernel,
-            steered: true,
-        });
+        witnesses.push(witness(source, time.kernel.hardware(), true));
+    }
+    let is_heard = |hardware: &str| witnesses.iter().any(|witness| witness.hardware == hardware);
+    if !is_heard("hpet")
+        && !is_heard(SIMULATED)
+        && let Ok(hpet) = time.open_source(SourceKind::Hpet)
+    {
+        witnesses.push(witness(hpet, time.hardware_of(SourceKind::Hpet), false));
     }
     witnesses
-}
-
-const CURRENT: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-
-/// The hardware that the kernel's own clocks run on, in the names that we use.
-fn kernel_clocksource() -> String {
-    fs::read_to_string(CURRENT).map_or_else(
-        |_| "kernel".to_owned(),
-        |name| hardware_of(name.trim()).to_owned(),
-    )
-}
-
-/// The hardware beneath one of the kernel's clock sources. What a hypervisor offers as a page of memory is the TSC, scaled.
-fn hardware_of(clocksource: &str) -> &str {
-    match clocksource {
-        "tsc-early" | "kvm-clock" | "hyperv_clocksource_tsc_page" | "xen" | "arch_sys_counter" => "tsc",
-        other => other,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Kernel;
+
+    /// The kernel's own mistake: it has blamed the TSC for what the HPET lost, and gone over to that.
+    #[test]
+    fn a_tsc_that_the_kernel_blamed_is_heard_and_taken() {
+        let mut time = Timekeeper::open(SourceKind::Boottime).unwrap();
+        time.kernel = Kernel::saying("blamed", "hpet\n", "hpet acpi_pm\n");
+        let Ok(_) = time.tsc_as_witness() else {
+            return; // This processor has none that could be blamed.
+        };
+        let witnesses = of_machine(&time);
+        let hardware: Vec<_> = witnesses.iter().map(|witness| &witness.hardware[..]).collect();
+        assert_eq!(hardware, ["hpet", "tsc", "hpet"]);
+        assert!(
+            time.switch(SourceKind::Tsc).is_err(),
+            "nobody stamps with it by choice"
+        );
+        assert!(time.fail_over("hpet", false).is_err());
+        assert_eq!(time.source_kind(), SourceKind::Boottime);
+        assert_eq!(time.fail_over("hpet", true), Ok(SourceKind::Tsc));
+        let before = time.fast();
+        assert!(time.fast() >= before);
+        assert!(
+            time.fail_over("tsc", false)
+                .is_ok_and(|kind| kind == SourceKind::Boottime)
+        );
+    }
 
     #[test]
-    fn a_hypervisors_clock_is_the_tsc() {
-        for name in [
-            "tsc",
-            "tsc-early",
-            "kvm-clock",
-            "hyperv_clocksource_tsc_page",
-            "xen",
-        ] {
-            assert_eq!(hardware_of(name), "tsc");
-        }
-        assert_eq!(hardware_of("hpet"), "hpet");
-        assert_eq!(hardware_of("acpi_pm"), "acpi_pm");
+    fn one_on_the_same_hardware_is_no_way_out() {
+        let mut time = Timekeeper::open(SourceKind::HpetSim).unwrap();
+        time.kernel = Kernel::saying("same", "kvm-clock\n", "kvm-clock tsc\n");
+        assert!(time.fail_over("tsc", true).is_err());
+        time.kernel = Kernel::saying("same", "acpi_pm\n", "acpi_pm tsc\n");
+        assert_eq!(time.fail_over("tsc", true), Ok(SourceKind::Boottime));
     }
 }

@@ -7,7 +7,8 @@ use crate::sys;
 /// The time at the kernel's last tick: no counter is read, so it cannot be held up by one.
 ///
 /// A stamp is late by at most one tick, 1 to 10 ms by the kernel's configuration (`clock_getres` tells), and never
-/// early. It is what the kernel's own WireGuard stamps with since 2020.
+/// early; save that after a switch to it while time is read ([`Timekeeper::switch`](crate::Timekeeper::switch)) time goes on from where it is,
+/// so that stamps are early by as much as the clock was late at that moment. It is what the kernel's own WireGuard stamps with since 2020.
 #[derive(Debug, Clone, Copy)]
 pub struct Coarse(());
 

@@ -126,7 +126,7 @@ impl Clocksource for Simulated {
         self.world.pass(self.world.draw(100) + self.world.interruption());
         let own = (self.fault)(read);
         let own = (i128::from(own) + i128::from(own) * i128::from(self.ppm) / 1_000_000) as u64;
-        own / self.tick * self.tick & (u64::MAX >> (64 - self.width))
+        (own / self.tick * self.tick) & (u64::MAX >> (64 - self.width))
     }
 
     fn width(&self) -> u32 {

@@ -199,6 +199,7 @@ fn clocks_that_go_wrong_without_a_stall() {
             deviation,
             onset: deviation,
             ongoing,
+            slow: None,
             witnesses: vec!["tsc".to_owned()],
             now_using: "tsc".to_owned(),
             trouble: None,
@@ -212,7 +213,11 @@ fn clocks_that_go_wrong_without_a_stall() {
     assert_eq!(verdict(-125_000, false, (7, 9), old), Some(H10), "500 ppm");
     assert_eq!(verdict(-100_000_000, false, (900, 800), old), Some(H8));
     assert_eq!(verdict(-2_000_000_000, false, (900, 3), 100_000), Some(H9));
-    assert_eq!(verdict(2_000_000_000, false, (900, 3000), old), Some(H9));
+    // Its counter never fell, or nobody knows which way it jumped.
+    assert_eq!(verdict(2_000_000_000, false, (900, 3000), old), None);
+    assert_eq!(verdict(-78_956_970_000, false, (900, 3000), old), None);
+    // It had been counting for longer than half a turn before it began again.
+    assert_eq!(verdict(78_956_970_000, false, (900, 3), 100_000), Some(H9));
     // Near zero since it has just begun: nothing fell.
     assert_eq!(verdict(-245_000_000, true, (0, 120_000), 5_000_000), Some(H10));
     assert_eq!(verdict(50_000_000, true, (7, 9), old), None);

@@ -80,6 +80,8 @@ pub fn survey() -> Survey {
         arbiter: Some(ArbiterStatus {
             using: "tsc".to_owned(),
             put_away: Vec::new(),
+            last_round: None,
+            thrown_away: 0,
             opinion: Some(Opinion {
                 agreed: witnesses[..2].to_vec(),
                 ppm: vec![0.02, -0.03, 812.5],

@@ -163,6 +163,13 @@ fn arbitration(f: &mut Formatter<'_>, status: &ArbiterStatus, verdict: Option<&s
     {
         paragraph(f, "agreed", &opinion.agreed.join(", "))?;
     }
+    if status.thrown_away > 0 {
+        let text = format!(
+            "{} rounds, whose readings took too long or lay too far apart",
+            status.thrown_away
+        );
+        paragraph(f, "not counted", &text)?;
+    }
     if !status.put_away.is_empty() {
         paragraph(f, "put away", &status.put_away.join(", "))?;
     }
@@ -296,9 +303,11 @@ mod tests {
         survey.verdict = Some("clock tsc is wrong".to_owned());
         let status = survey.arbiter.as_mut().unwrap();
         status.put_away = vec!["tsc".to_owned()];
+        status.thrown_away = 3;
         let text = Table(&survey).to_string();
         assert!(text.contains("verdict     clock tsc is wrong\n"), "{text}");
         assert!(text.contains("put away    tsc\n"), "{text}");
+        assert!(text.contains("not counted 3 rounds"), "{text}");
 
         survey.verdict = None;
         let opinion = survey.arbiter.as_mut().unwrap().opinion.as_mut().unwrap();

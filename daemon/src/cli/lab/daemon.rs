@@ -245,9 +245,9 @@ fn program_path(program: &str) -> PathBuf {
     }
 }
 
-/// Whether it is a log line of the arbiter, which finds one of the clocks wrong.
+/// Whether it is a log line of the arbiter, which finds one of the clocks wrong or too slow.
 fn is_clock_verdict(line: &str) -> bool {
-    line.contains("clock") && line.contains("wrong")
+    line.contains("clock") && (line.contains("wrong") || line.contains("too slow"))
 }
 
 fn read_output(reader: PipeReader, record: Record) -> anyhow::Result<Arc<Mutex<VecDeque<String>>>> {
