@@ -30,7 +30,7 @@ const LOADED_LEN: usize = QUEUE_LEN / 8;
 /// It counts as loaded for so long after.
 const LOADED_FOR: BootDuration = BootDuration::from_secs(1);
 /// Timers are looked at this often.
-const TICK: Duration = Duration::from_millis(50);
+pub const TICK: Duration = Duration::from_millis(50);
 
 /// An inbound handshake message or cookie reply.
 #[derive(Debug)]

@@ -3,12 +3,16 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shared;
 use crate::sys::poll;
 use crate::watchdog::heartbeat::{Heartbeat, Stage};
 use crate::watchdog::log;
 use clockshim::{Arbiter, Timekeeper};
+
+/// The longest time between two rounds.
+pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
 /// Until the device stops.
 pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>, heart: &Heartbeat) {
@@ -21,7 +25,7 @@ pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>, heart: &Heartbeat) {
             log::clock(&verdict);
             device.note_clock_verdict(verdict.to_string());
         }
-        let pause = arbiter.interval().as_millis().clamp(1, 250) as i32;
+        let pause = arbiter.interval().min(PERIOD).as_millis().max(1) as i32;
         heart.waits();
         // An error leaves the pause out; the next round comes sooner.
         let _ = poll::readable([Some(device.stop_waker().as_fd())], pause);

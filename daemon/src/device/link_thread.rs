@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use tracing::{debug, warn};
 
@@ -13,6 +14,9 @@ use crate::sys::poll;
 use crate::tun;
 use crate::watchdog::heartbeat::Stage;
 use crate::watchdog::roster::Watched;
+
+/// It wakes so often though nothing happens, to be missed where it does not.
+pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct LinkThread {
@@ -68,8 +72,10 @@ impl LinkThread {
         while !self.device.is_stopping() {
             self.own.heart.waits();
             let fds = [Some(watch.as_fd()), Some(self.device.stop_waker().as_fd())];
-            if let Err(error) = poll::readable(fds, -1) {
-                return self.device.worker_failed("wg-link", &error);
+            match poll::readable_within(fds, Some(PERIOD)) {
+                Ok([changed, _]) if changed == poll::Ready::default() => continue,
+                Ok(_) => {}
+                Err(error) => return self.device.worker_failed("wg-link", &error),
             }
             self.own.heart.at(Stage::Work);
             watch.clear();
@@ -112,6 +118,11 @@ impl LinkThread {
             up: true,
             mtu: self.device.mtu() as u32,
         });
+        // There is nothing left for it to do, but it is not one that died.
+        while !self.device.is_stopping() {
+            self.own.heart.waits();
+            let _ = poll::readable_within([Some(self.device.stop_waker().as_fd())], Some(PERIOD));
+        }
     }
 }
 

@@ -160,9 +160,12 @@ impl Device {
         let clock = Watched::new("wg-clock", "hpetun::device::clock_thread::run");
         let desk = Watched::new("wg-handshake", "hpetun::handshake::run");
         let (device, keeper, own) = (shared.clone(), shared.keeper.clone(), clock.clone());
-        let others = [&link, &clock, &desk];
-        let mut posts = others.map(|thread| (thread.clone(), Work::Unknown)).to_vec();
-        posts.push((shared.control.clone(), Work::Control));
+        let mut posts = vec![
+            (link.clone(), Work::Periodic(link_thread::PERIOD)),
+            (clock.clone(), Work::Periodic(clock_thread::PERIOD)),
+            (desk.clone(), Work::Periodic(handshake::TICK)),
+            (shared.control.clone(), Work::Control),
+        ];
         posts.extend(shared.data_workers());
         self.spawn(clock, move || clock_thread::run(&device, keeper, &own.heart))?;
         let handshakes = Handshakes::new(shared.clone(), tray, desk.clone());
@@ -179,7 +182,7 @@ impl Device {
                 Work::Both(index) => {
                     self.spawn_worker(thread, index, move || CombinedWorker::new(device, index).run())
                 }
-                Work::Unknown | Work::Control => continue,
+                Work::Periodic(_) | Work::Control => continue,
             }?;
         }
         let (dog, scribe) = Watchdog::new(shared.clone(), watchdog, posts);

@@ -63,6 +63,8 @@ pub struct Shared {
     combined: bool,
     pub tuning: Tuning,
     stopping: watch::Sender<bool>,
+    /// The same, for threads that take no lock.
+    is_stopping: AtomicBool,
 }
 
 /// What `get` gives back and only `set` changes.
@@ -134,6 +136,7 @@ impl Shared {
             combined,
             tuning,
             stopping: watch::Sender::new(false),
+            is_stopping: AtomicBool::new(false),
         })
     }
 
@@ -299,7 +302,7 @@ impl Shared {
                 let sockets = self.sockets.try_read().and_then(|sockets| sockets.clone());
                 sockets.is_some_and(|sockets| is_any_readable(sockets.of_worker(worker)))
             }
-            Work::Unknown | Work::Control => false,
+            Work::Periodic(_) | Work::Control => false,
         }
     }
 
@@ -311,7 +314,7 @@ impl Shared {
     // The end.
 
     pub fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
     pub(super) fn stopping(&self) -> watch::Receiver<bool> {
@@ -329,6 +332,7 @@ impl Shared {
     }
 
     pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
         self.stopping.send_replace(true);
         self.stop_waker.wake();
         self.rx_wakers.iter().for_each(Waker::wake);

@@ -1,18 +1,20 @@
 //! Asks a thread for its registers and stack, and waits a bounded time for the answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clockshim::hpet::LockReport;
 
 use super::heartbeat::Pulse;
 use super::report::{Registers, Sample};
+use super::rest::rest;
 use super::roster::{Life, Watched};
 use super::unwind::Unwinder;
-use crate::sys::capture::{RawRegisters, Snapshot, read_memory};
+use crate::sys::capture::{RawRegisters, Slot, Snapshot, read_memory};
 use crate::sys::clock;
 
 /// A thread that runs answers at once; one that cannot run for so long does not answer.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub const PATIENCE: Duration = Duration::from_millis(50);
 /// Between two looks for the answer.
 const PAUSE: Duration = Duration::from_micros(100);
 /// Bytes of code shown before RIP, as in the kernel's reports, and in all: twice as many, for a loop unrolled by the compiler.
@@ -39,16 +41,34 @@ pub struct Answer {
 
 /// Takes one. `lock` reads the lock of the clock, just after the thread answered.
 pub fn shoot(thread: &Watched, lock: impl FnOnce() -> Option<LockReport>) -> Shot {
-    let answer = ask(thread);
-    Shot {
-        at: clock::monotonic(),
-        pulse: thread.heart.pulse(),
-        lock: lock(),
-        answer,
+    Question::ask(thread).wait(clock::monotonic() + PATIENCE, thread, lock)
+}
+
+/// A thread that was asked for its registers.
+#[derive(Debug)]
+pub struct Question(Result<Arc<Slot>, String>);
+
+impl Question {
+    pub fn ask(thread: &Watched) -> Self {
+        Self(signalled(thread))
+    }
+
+    /// The answer, once there is one, or that there is none by `until`; it may come yet, for a later wait.
+    pub fn wait(&self, until: Duration, thread: &Watched, lock: impl FnOnce() -> Option<LockReport>) -> Shot {
+        let answer = match &self.0 {
+            Ok(slot) => answer(slot, until),
+            Err(why) => Err(why.clone()),
+        };
+        Shot {
+            at: clock::monotonic(),
+            pulse: thread.heart.pulse(),
+            lock: lock(),
+            answer,
+        }
     }
 }
 
-fn ask(thread: &Watched) -> Result<Answer, String> {
+fn signalled(thread: &Watched) -> Result<Arc<Slot>, String> {
     let slot = match thread.life() {
         Some(Life::Alive(Some(slot))) => slot,
         Some(Life::Alive(None)) => return Err("this machine or kernel gives no registers".to_owned()),
@@ -60,7 +80,10 @@ fn ask(thread: &Watched) -> Result<Answer, String> {
             Some(libc::ESRCH) => "the thread is no more".to_owned(),
             _ => format!("cannot signal it: {error}"),
         })?;
-    let since = clock::monotonic();
+    Ok(slot)
+}
+
+fn answer(slot: &Slot, until: Duration) -> Result<Answer, String> {
     loop {
         let copy = |snapshot: &Snapshot| Snapshot {
             registers: snapshot.registers,
@@ -72,10 +95,10 @@ fn ask(thread: &Watched) -> Result<Answer, String> {
             let code = code_at(snapshot.registers.rip);
             return Ok(Answer { snapshot, code });
         }
-        if clock::monotonic().saturating_sub(since) > PATIENCE {
+        if clock::monotonic() > until {
             return Err(format!("no answer to a signal in {} ms", PATIENCE.as_millis()));
         }
-        std::thread::sleep(PAUSE);
+        rest(PAUSE);
     }
 }
 

@@ -1,14 +1,12 @@
 //! Tells by its heartbeat that a thread has stalled. Pure: time and heartbeats in, events out.
 //!
-//! A thread is alive while it yields, and while it waits and there is nothing to do. The time since it was last seen alive is
-//! counted in what the watchdog itself has seen go by: a pause of the whole machine, or of this process, is nobody's stall.
+//! A thread is alive while it yields, and while it waits and there is nothing to do. A pause of the whole machine, or of this process,
+//! is nobody's stall and is taken off the time before it is counted here.
 
 use std::time::Duration;
 
 use super::heartbeat::{Pulse, Stage};
 
-/// The time between two looks, of the threshold.
-pub const LOOKS_A_THRESHOLD: u32 = 5;
 /// The first repetition comes after so long, each further one after twice as long.
 const FIRST_REPETITION: Duration = Duration::from_secs(1);
 
@@ -36,11 +34,12 @@ pub struct Detector {
     threshold: Duration,
     last: Pulse,
     had_work: bool,
-    /// Seen go by since it was last seen alive.
+    /// For so long it was seen not to live: what the watchdog is late by counts but a little.
     stuck: Duration,
-    /// Packets at that time.
+    /// For so long it has not lived.
+    lasted: Duration,
     reports: u32,
-    /// The stall is reported again when it has lasted so long.
+    /// The stall is reported again when it was seen for so long.
     report_at: Duration,
     repetition: Duration,
 }
@@ -52,34 +51,38 @@ impl Detector {
             last: Pulse::default(),
             had_work: false,
             stuck: Duration::ZERO,
+            lasted: Duration::ZERO,
             reports: 0,
             report_at: threshold,
             repetition: FIRST_REPETITION.max(threshold),
         }
     }
 
-    /// One look, `passed` after the one before. It counts for a share of the threshold at most, however long it took.
-    pub fn look(&mut self, passed: Duration, sighting: Sighting) -> Option<Event> {
+    /// One look, `passed` after the one before, of which the watchdog came `late`: the thread may have lived meanwhile, had it been let,
+    /// so that of this a tenth of the threshold counts at most.
+    pub fn look(&mut self, passed: Duration, late: Duration, sighting: Sighting) -> Option<Event> {
         let alive = self.is_alive(sighting);
         self.last = sighting.pulse;
         self.had_work = sighting.has_work;
         let stuck = self.stuck;
         if alive {
             self.stuck = Duration::ZERO;
+            let lasted = std::mem::take(&mut self.lasted);
             let reported = std::mem::take(&mut self.reports) > 0;
             self.report_at = self.threshold;
             self.repetition = FIRST_REPETITION.max(self.threshold);
             return reported.then_some(Event::Recovered {
-                stuck: stuck + passed,
+                stuck: lasted + passed,
             });
         }
-        self.stuck += passed.min(self.threshold * 3 / (2 * LOOKS_A_THRESHOLD));
+        self.stuck += passed.saturating_sub(late) + late.min(self.threshold / 10);
+        self.lasted += passed;
         if self.stuck >= self.report_at {
             self.reports += 1;
             self.report_at = self.stuck + self.repetition;
             self.repetition *= 2;
             return Some(Event::Stalled {
-                stuck: self.stuck,
+                stuck: self.lasted,
                 number: self.reports,
             });
         }
@@ -94,13 +97,6 @@ impl Detector {
         }
         // It has just begun to have something to do: how long ago, nobody knows, so the count begins now.
         if waits { !self.had_work } else { waited }
-    }
-
-    /// What is between two looks is nobody's fault: the watchdog was not there to see it.
-    pub fn excuse(&mut self) {
-        if self.reports == 0 {
-            self.stuck = Duration::ZERO;
-        }
     }
 
     /// It was kept from living by something that is nobody's fault: the count begins anew.
@@ -124,6 +120,7 @@ impl Detector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watchdog::rhythm::Rhythm;
     use proptest::prelude::*;
 
     const THRESHOLD: Duration = Duration::from_millis(100);
@@ -151,33 +148,38 @@ mod tests {
     fn who_yields_or_has_nothing_to_do_is_alive() {
         let mut detector = Detector::new(THRESHOLD);
         for turn in 0..100 {
-            assert_eq!(detector.look(LOOK, pulse(turn, Stage::Seal)), None);
+            assert_eq!(
+                detector.look(LOOK, Duration::ZERO, pulse(turn, Stage::Seal)),
+                None
+            );
         }
         for _ in 0..100 {
-            assert_eq!(detector.look(LOOK, pulse(100, Stage::Idle)), None);
+            assert_eq!(detector.look(LOOK, Duration::ZERO, pulse(100, Stage::Idle)), None);
         }
     }
 
     #[test]
     fn a_stall_is_reported_again_at_doubled_intervals_and_recovers() {
         let mut detector = Detector::new(THRESHOLD);
-        detector.look(LOOK, pulse(1, Stage::Seal));
+        detector.look(LOOK, Duration::ZERO, pulse(1, Stage::Seal));
         let mut reports = Vec::new();
         for look in 1..=800 {
-            if let Some(Event::Stalled { number, .. }) = detector.look(LOOK, pulse(1, Stage::Stamp)) {
+            if let Some(Event::Stalled { number, .. }) =
+                detector.look(LOOK, Duration::ZERO, pulse(1, Stage::Stamp))
+            {
                 reports.push((number, look * 20));
             }
         }
         assert_eq!(reports, [(1, 100), (2, 1100), (3, 3100), (4, 7100), (5, 15_100)]);
         assert!(detector.is_stalled());
-        let event = detector.look(LOOK, pulse(2, Stage::Read));
+        let event = detector.look(LOOK, Duration::ZERO, pulse(2, Stage::Read));
         assert_eq!(
             event,
             Some(Event::Recovered {
                 stuck: Duration::from_millis(16_020)
             })
         );
-        assert_eq!(detector.look(LOOK, pulse(3, Stage::Read)), None);
+        assert_eq!(detector.look(LOOK, Duration::ZERO, pulse(3, Stage::Read)), None);
     }
 
     #[test]
@@ -187,48 +189,60 @@ mod tests {
             has_work: true,
             ..pulse(7, Stage::Idle)
         };
-        detector.look(LOOK, pulse(7, Stage::Idle));
-        let reports: Vec<_> = (0..7).map(|_| stuck_ms(detector.look(LOOK, starved))).collect();
+        detector.look(LOOK, Duration::ZERO, pulse(7, Stage::Idle));
+        let reports: Vec<_> = (0..7)
+            .map(|_| stuck_ms(detector.look(LOOK, Duration::ZERO, starved)))
+            .collect();
         assert_eq!(reports, [None, None, None, None, None, Some(100), None]);
     }
 
     #[test]
     fn a_pause_of_the_watchdog_is_nobodys_stall() {
         let mut detector = Detector::new(THRESHOLD);
-        detector.look(LOOK, pulse(7, Stage::Seal));
+        detector.look(LOOK, Duration::ZERO, pulse(7, Stage::Seal));
+        let mut late = |passed: u64, late: u64| {
+            let [passed, late] = [passed, late].map(Duration::from_millis);
+            stuck_ms(detector.look(passed, late, pulse(7, Stage::Seal)))
+        };
         // It was gone for a minute, and nobody else ran either.
-        assert_eq!(
-            stuck_ms(detector.look(Duration::from_secs(60), pulse(7, Stage::Seal))),
-            None
-        );
-        detector.excuse();
-        assert_eq!(detector.stuck, Duration::ZERO);
-        assert_eq!(stuck_ms(detector.look(LOOK, pulse(7, Stage::Seal))), None);
-        // Late every time: still no more than the looks that it had.
-        let reports = (0..3).filter_map(|_| stuck_ms(detector.look(LOOK * 10, pulse(7, Stage::Seal))));
-        assert_eq!(reports.count(), 1, "20 + 3 * 30 ms");
+        assert_eq!(late(60_000, 59_980), None);
+        // Late every time: little more than the looks that it had. What it says is how long it was.
+        assert_eq!([late(200, 180), late(200, 180)], [None, None]);
+        assert_eq!(late(200, 180), Some(60_600));
     }
 
     proptest! {
-        /// Wherever between two looks a stall begins, and whatever it was doing, it is found after more than one threshold
-        /// and no more than 1.2.
+        /// Wherever between two looks a stall begins, whatever it was doing and whatever the threshold, it is found after more than
+        /// one of it and no more than 1.2, and what the looks were late.
         #[test]
-        fn detection_is_within_its_bounds(begins_us in 0u64..20_000, idle: bool, looks_before in 1u64..5) {
-            let mut detector = Detector::new(THRESHOLD);
-            let begins = looks_before * 20_000 + begins_us;
-            let mut found = None;
-            for look in 1..=20u64 {
-                let now = look * 20_000;
+        fn detection_is_within_its_bounds(
+            threshold_ms in 10u64..1_000, part in 0.0f64..1.0, idle: bool, looks_before in 1u64..5, late_us in 0u64..200,
+        ) {
+            let threshold = Duration::from_millis(threshold_ms);
+            let rhythm = Rhythm::of(threshold);
+            let mut detector = Detector::new(threshold);
+            let fifth = threshold_ms * 200;
+            let begins = looks_before * fifth + (part * fifth as f64) as u64;
+            let (mut now, mut last, mut look, mut found) = (0, 0, 0, None);
+            while look < 20 {
+                now += rhythm.lock.as_micros() as u64 + 1 + late_us;
+                if !rhythm.is_for_threads(Duration::from_micros(now - last)) {
+                    continue;
+                }
+                let passed = Duration::from_micros(now - last);
+                (last, look) = (now, look + 1);
                 let before = if idle { pulse(1, Stage::Idle) } else { pulse(look, Stage::Seal) };
                 // It yields up to the moment when it stalls.
                 let stalled = if idle { pulse(1, Stage::Stamp) } else { pulse(1_000_000, Stage::Stamp) };
                 let sighting = if now > begins { stalled } else { before };
-                if stuck_ms(detector.look(LOOK, sighting)).is_some() && found.is_none() {
+                if stuck_ms(detector.look(passed, Duration::ZERO, sighting)).is_some() && found.is_none() {
                     found = Some(now - begins);
                 }
             }
             let found = found.unwrap();
-            prop_assert!((100_000..=120_000).contains(&found), "{} us", found);
+            let lateness = 7 * (fifth / 20_000 + 1) * (late_us + 1);
+            let bounds = threshold_ms * 1_000..=threshold_ms * 1_200 + lateness;
+            prop_assert!(bounds.contains(&found), "{} us of {} ms", found, threshold_ms);
         }
     }
 }

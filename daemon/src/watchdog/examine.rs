@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use clockshim::hpet::LockReport;
 
-use super::capture::{Shot, shoot};
+use super::capture::{PATIENCE, Question, Shot, shoot};
 use super::lock_watch::LockWatch;
 use super::post::shares_of;
 use super::report::{Sample, ThreadFacts};
+use super::rest::rest;
 use super::roster::{Watched, everybody};
 use super::task::{Task, Usage};
 use super::unwind::Unwinder;
@@ -56,17 +57,30 @@ pub fn expose(
     let holder = found.filter(|lock| lock.locked && lock.owner != 0 && lock.owner != own);
     let holder = holder.and_then(|lock| find(lock.owner)).map(Bystander::of);
     let since = clock::monotonic();
-    let mut shots = Vec::with_capacity(SAMPLES);
+    let mut shots: Vec<Shot> = Vec::with_capacity(SAMPLES);
     let mut at = since;
+    let mut unanswered = None;
     for _ in 0..SAMPLES {
         while clock::monotonic() < at {
             watch.look(clock::monotonic(), lock());
-            std::thread::sleep(LOOKS_APART);
+            rest(LOOKS_APART);
         }
-        shots.extend(thread.map(|thread| shoot(thread, &lock)));
+        if let Some(thread) = thread {
+            // One that does not answer is not asked again and again: its answer may come yet.
+            let (question, patience) = match unanswered.take() {
+                Some(question) => (question, Duration::ZERO),
+                None => (Question::ask(thread), PATIENCE),
+            };
+            let shot = question.wait(clock::monotonic() + patience, thread, &lock);
+            unanswered = shot.answer.is_err().then_some(question);
+            shots.push(shot);
+        }
         at = clock::monotonic() + SAMPLES_APART;
     }
-    let holder = holder.map(|holder| holder.seen_again(since));
+    let holder = holder.map(|holder| {
+        let shot = shoot(&holder.thread, || None);
+        holder.seen_again(since, shot)
+    });
     Exposure { shots, holder }
 }
 
@@ -96,8 +110,18 @@ pub fn others(but: u32) -> Vec<Witness> {
         .map(Bystander::of)
         .collect();
     let since = clock::monotonic();
-    std::thread::sleep(SAMPLES_APART);
-    others.into_iter().map(|other| other.seen_again(since)).collect()
+    rest(SAMPLES_APART);
+    // All are asked before any answer is waited for: many that do not answer take no longer than one.
+    let asked = others
+        .into_iter()
+        .map(|other| (Question::ask(&other.thread), other));
+    let asked: Vec<_> = asked.collect();
+    let until = clock::monotonic() + PATIENCE;
+    let answered = asked.into_iter().map(|(question, other)| {
+        let shot = question.wait(until, &other.thread, || None);
+        other.seen_again(since, shot)
+    });
+    answered.collect()
 }
 
 /// The thread with that id, if it is a known one.
@@ -117,11 +141,11 @@ impl Bystander {
         }
     }
 
-    fn seen_again(self, since: Duration) -> Witness {
+    fn seen_again(self, since: Duration, shot: Shot) -> Witness {
         let passed = clock::monotonic().saturating_sub(since);
         let after = self.task.as_ref().and_then(Task::usage);
         Witness {
-            shot: shoot(&self.thread, || None),
+            shot,
             bystander: self,
             after,
             passed,

@@ -30,6 +30,11 @@ impl Feeder {
         }
     }
 
+    /// How often it is to be fed at least; `None` where nobody waits for it.
+    pub fn interval(&self) -> Option<Duration> {
+        self.systemd.as_ref().map(|systemd| systemd.interval)
+    }
+
     /// By the watchdog's clock.
     pub fn feed(&mut self, now: Duration, all_is_well: bool) {
         let Some(systemd) = &self.systemd else { return };

@@ -21,6 +21,8 @@ pub mod post;
 pub mod record;
 pub mod report;
 pub mod rescue;
+pub mod rest;
+pub mod rhythm;
 pub mod roster;
 pub mod scribe;
 pub mod steal;

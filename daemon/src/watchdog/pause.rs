@@ -22,18 +22,16 @@ pub struct Pause {
 }
 
 impl Pauses {
-    /// One look at `monotonic` and `boottime`, `passed` after the one before, which was to come `period` after it.
+    /// One look at `monotonic` and `boottime`, for which the watchdog woke so `late`.
     pub fn look(
         &mut self,
         monotonic: Duration,
         boottime: Duration,
-        passed: Duration,
-        period: Duration,
+        late: Duration,
         threshold: Duration,
     ) -> Option<Pause> {
         let slept = boottime.saturating_sub(monotonic);
         let newly = slept.saturating_sub(self.slept.replace(slept).unwrap_or(slept));
-        let late = passed.saturating_sub(period);
         if newly > SLEPT {
             let cause = "the machine slept";
             return Some(Pause { by: newly, cause });
@@ -51,28 +49,28 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn look(pauses: &mut Pauses, now: Duration, asleep: Duration, passed: Duration) -> Option<Pause> {
-        pauses.look(now, now + asleep, passed, ms(20), ms(100))
+    fn look(pauses: &mut Pauses, now: Duration, asleep: Duration, late: Duration) -> Option<Pause> {
+        pauses.look(now, now + asleep, late, ms(100))
     }
 
     #[test]
     fn a_suspend_and_a_pause_are_seen_and_a_little_delay_is_not() {
         let mut pauses = Pauses::default();
         // Asleep before the process began: not news.
-        assert_eq!(look(&mut pauses, ms(100), ms(3_600_000), ms(20)), None);
-        assert_eq!(look(&mut pauses, ms(160), ms(3_600_000), ms(60)), None);
-        let pause = look(&mut pauses, ms(300), ms(3_600_000), ms(140)).unwrap();
+        assert_eq!(look(&mut pauses, ms(100), ms(3_600_000), ms(0)), None);
+        assert_eq!(look(&mut pauses, ms(160), ms(3_600_000), ms(40)), None);
+        let pause = look(&mut pauses, ms(300), ms(3_600_000), ms(120)).unwrap();
         assert_eq!((pause.by, pause.cause.contains("paused")), (ms(120), true));
-        let pause = look(&mut pauses, ms(320), ms(3_660_000), ms(20)).unwrap();
+        let pause = look(&mut pauses, ms(320), ms(3_660_000), ms(0)).unwrap();
         assert_eq!((pause.by, pause.cause.contains("slept")), (ms(60_000), true));
-        assert_eq!(look(&mut pauses, ms(340), ms(3_660_000), ms(20)), None);
+        assert_eq!(look(&mut pauses, ms(340), ms(3_660_000), ms(0)), None);
     }
 
     #[test]
     fn at_the_kernels_threshold_half_a_second_is_a_pause() {
         let mut pauses = Pauses::default();
-        let mut look = |passed| pauses.look(ms(9_000), ms(9_000), passed, ms(20), ms(20_000));
-        assert_eq!(look(ms(500)), None);
-        assert!(look(ms(600)).is_some());
+        let mut look = |late| pauses.look(ms(9_000), ms(9_000), late, ms(20_000));
+        assert_eq!(look(ms(480)), None);
+        assert!(look(ms(580)).is_some());
     }
 }

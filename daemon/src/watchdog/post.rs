@@ -13,8 +13,10 @@ use super::task::{Task, Usage};
 #[derive(Debug)]
 pub struct Post {
     pub watched: Arc<Watched>,
-    pub work: Work,
+    work: Work,
     pub detector: Detector,
+    /// Its yields when they last changed, and when that was.
+    yielded: (u64, Duration),
     task: Option<Task>,
     baseline: Option<Baseline>,
     /// Its end was reported.
@@ -29,8 +31,8 @@ pub enum Work {
     Rx(usize),
     /// Both.
     Both(usize),
-    /// Nobody can tell from outside.
-    Unknown,
+    /// Nobody can tell from outside, but it wakes by itself so often.
+    Periodic(Duration),
     /// Requests of people and programs, of which a large one takes its time.
     Control,
 }
@@ -42,6 +44,8 @@ pub const CONTROL_PATIENCE: u32 = 5;
 #[derive(Debug, Clone, Copy)]
 struct Baseline {
     at: Duration,
+    /// Who it was: work that moves between threads may be done by another one later.
+    tid: u32,
     pulse: Pulse,
     /// `None` where it is no more.
     usage: Option<Usage>,
@@ -61,18 +65,32 @@ impl Post {
             watched,
             work,
             detector: Detector::new(threshold * thresholds),
+            yielded: (0, Duration::ZERO),
             task: None,
             baseline: None,
             buried: false,
         }
     }
 
-    pub fn sighting(&self, has_work: impl FnOnce(Work) -> bool) -> Sighting {
+    /// `has_work` tells of the work that can be seen from outside.
+    pub fn sighting(&mut self, now: Duration, has_work: impl FnOnce(Work) -> bool) -> Sighting {
         let pulse = self.watched.heart.pulse();
+        if pulse.yields != self.yielded.0 {
+            self.yielded = (pulse.yields, now);
+        }
+        let is_missed = match self.work {
+            Work::Periodic(period) => now.saturating_sub(self.yielded.1) > period + self.detector.threshold(),
+            work => pulse.stage == Stage::Idle && has_work(work),
+        };
         Sighting {
             pulse,
-            has_work: pulse.stage == Stage::Idle && has_work(self.work),
+            has_work: pulse.stage == Stage::Idle && is_missed,
         }
+    }
+
+    /// All were paused for so long: nobody could wake.
+    pub fn excuse(&mut self, pause: Duration) {
+        self.yielded.1 += pause;
     }
 
     /// The files of its thread, which may be another one than before.
@@ -90,6 +108,7 @@ impl Post {
         let usage = self.task().and_then(Task::usage);
         self.baseline = Some(Baseline {
             at: now,
+            tid: self.watched.tid(),
             pulse,
             usage,
             stolen: usage.map_or(Duration::ZERO, |usage| steal.of(usage.cpu)),
@@ -140,7 +159,8 @@ impl Post {
         let midway = baseline.midway.unwrap_or(baseline.pulse.packets);
         figures.packets_lately = pulse.packets.saturating_sub(midway);
         figures.yields = pulse.yields.saturating_sub(baseline.pulse.yields);
-        if let (Some(before), Some(usage)) = (baseline.usage, usage) {
+        let is_same = self.watched.tid() == baseline.tid;
+        if let (Some(before), Some(usage), true) = (baseline.usage, usage, is_same) {
             shares(&mut figures, &before, &usage, passed);
         }
         figures

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use super::detect::{Event, LOOKS_A_THRESHOLD};
+use super::detect::Event;
 use super::discipline::Discipline;
 use super::examine::{self, Exposure};
 use super::feeder::Feeder;
@@ -20,6 +20,8 @@ use super::pause::Pauses;
 use super::post::{Post, Work};
 use super::report::{Class, Figures, StallReport};
 use super::rescue::Rescuer;
+use super::rest;
+use super::rhythm::Rhythm;
 use super::roster::{Life, Watched, remember_panics};
 use super::scribe::{Desk, Draft, Job, Recovery, Scribe};
 use super::steal::Steal;
@@ -28,8 +30,6 @@ use super::{classify, task};
 use crate::device::Shared;
 use crate::sys::{clock, poll, thread};
 
-/// The longest time between two looks at the lock of a clock: a reader must not wait for it for long.
-const LOCK_LOOKS: Duration = Duration::from_millis(20);
 /// Of SCHED_FIFO: over those who spin at the lowest one, under the kernel's own interrupt threads (50).
 const PRIORITY: i32 = 2;
 
@@ -44,10 +44,34 @@ pub struct Watchdog {
     steal: Steal,
     feeder: Feeder,
     desk: Desk,
+    rhythm: Rhythm,
     /// When it last looked, at the lock and at the threads.
     last: Duration,
     last_threads: Duration,
+    /// By how much it was late since it last looked at the lock.
+    late: Duration,
+    since_threads: Lost,
     pauses: Pauses,
+    /// Stalls found in one look at the threads. Room for all of them: nothing may be allocated before the first line.
+    strikes: Vec<Strike>,
+}
+
+/// Time in which the watchdog saw nothing: it was late, and of that it or everybody was paused.
+#[derive(Debug, Default)]
+struct Lost {
+    late: Duration,
+    paused: Duration,
+}
+
+/// A stall whose report has begun.
+#[derive(Debug, Clone, Copy)]
+struct Strike {
+    post: usize,
+    tid: u32,
+    cpu: Option<u32>,
+    stuck_ms: f64,
+    number: u32,
+    suppressed: u64,
 }
 
 impl Watchdog {
@@ -55,6 +79,7 @@ impl Watchdog {
     pub fn new(device: Arc<Shared>, options: Options, threads: Vec<(Arc<Watched>, Work)>) -> (Self, Scribe) {
         remember_panics();
         let (scribe, desk) = Scribe::new(device.clone(), options.action);
+        let strikes = Vec::with_capacity(threads.len());
         let posts = threads
             .into_iter()
             .map(|(thread, work)| Post::new(thread, work, options.threshold));
@@ -68,9 +93,13 @@ impl Watchdog {
             steal: Steal::new(task::tick()),
             feeder: Feeder::of_this_unit(),
             desk,
+            rhythm: Rhythm::of(options.threshold),
             last: Duration::ZERO,
             last_threads: Duration::ZERO,
+            late: Duration::ZERO,
+            since_threads: Lost::default(),
             pauses: Pauses::default(),
+            strikes,
         };
         (dog, scribe)
     }
@@ -98,23 +127,21 @@ impl Watchdog {
         self.last_threads = self.last;
     }
 
-    fn thread_period(&self) -> Duration {
-        self.options.threshold / LOOKS_A_THRESHOLD
-    }
-
-    fn period(&self) -> Duration {
-        self.thread_period().min(LOCK_LOOKS)
-    }
-
     /// Until the next look is due, or somebody wakes it.
     fn wait(&mut self) -> io::Result<()> {
-        let due = (self.last + self.period()).saturating_sub(clock::monotonic());
-        let timeout = (self.options.action != Action::Off).then_some(due);
+        let now = clock::monotonic();
+        let due = match self.options.action {
+            Action::Off => self.feeder.interval().map(|interval| now + interval),
+            _ => Some((self.last + self.rhythm.lock).max(now)),
+        };
         let device = self.device.clone();
-        let dump = device.dump_waker();
-        if poll::readable_within([Some(device.stop_waker().as_fd()), Some(dump.as_fd())], timeout)?[1]
-            .readable
-        {
+        let (stop, dump) = (device.stop_waker().as_fd(), device.dump_waker());
+        let timeout = due.map(|due| due.saturating_sub(now));
+        let woken = poll::readable_within([Some(stop), Some(dump.as_fd())], timeout)?;
+        // What it did itself before it waited is no lateness; what held it up while it was to sleep is.
+        let late = due.map_or(Duration::ZERO, |due| clock::monotonic().saturating_sub(due));
+        self.late += late + rest::take_overslept();
+        if woken[1].readable {
             dump.clear();
             self.dump();
         }
@@ -123,25 +150,48 @@ impl Watchdog {
 
     fn look(&mut self) {
         let now = clock::monotonic();
-        let passed = now.saturating_sub(self.last);
-        if self.options.action == Action::Off || passed < self.period() {
+        if self.options.action == Action::Off || now.saturating_sub(self.last) < self.rhythm.lock {
             return self.feeder.feed(now, true);
         }
+        let late = std::mem::take(&mut self.late);
+        let paused = self.excuse_pauses(now, late);
+        self.look_at_lock(now);
+        self.since_threads.late += late;
+        self.since_threads.paused += paused;
+        let passed = now.saturating_sub(self.last_threads);
+        if self.rhythm.is_for_threads(passed) {
+            self.last_threads = now;
+            let since = std::mem::take(&mut self.since_threads);
+            self.look_at_threads(
+                now,
+                passed.saturating_sub(since.paused),
+                since.late.saturating_sub(since.paused),
+            );
+        }
+        self.feeder.feed(now, !self.anybody_is_stalled());
+    }
+
+    fn look_at_lock(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.last);
         self.last = now;
-        self.excuse_pauses(now, passed);
         let lock = self.device.keeper.clock_report().lock;
         self.lock.look(now, lock);
         if let Some(stuck) = self.rescuer.look(&self.device, passed, &mut self.lock) {
             self.write(Job::Stuck(Box::new(stuck)));
         }
-        let since_threads = now.saturating_sub(self.last_threads);
-        if since_threads >= self.thread_period() {
-            self.last_threads = now;
-            for post in 0..self.posts.len() {
-                self.look_at(post, now, since_threads);
-            }
+    }
+
+    /// All of them first, with the first line of each report; then what is seen of those that stall, which takes its time.
+    fn look_at_threads(&mut self, now: Duration, passed: Duration, late: Duration) {
+        for post in 0..self.posts.len() {
+            let strike = self.look_at(post, now, passed, late);
+            self.strikes.extend(strike);
         }
-        self.feeder.feed(now, !self.anybody_is_stalled());
+        for strike in 0..self.strikes.len() {
+            self.examine(self.strikes[strike], now);
+            self.look_at_lock(clock::monotonic());
+        }
+        self.strikes.clear();
     }
 
     fn anybody_is_stalled(&self) -> bool {
@@ -155,37 +205,37 @@ impl Watchdog {
         }
     }
 
-    /// A watchdog that comes late was held up by something that held up the others too: a sleep, a pause of the virtual
-    /// machine, a SIGSTOP, a debugger. It blames nobody for that time.
-    fn excuse_pauses(&mut self, now: Duration, passed: Duration) {
-        let (period, threshold) = (self.period(), self.options.threshold);
-        let Some(pause) = self
-            .pauses
-            .look(now, clock::boottime(), passed, period, threshold)
-        else {
-            return;
+    /// A watchdog that wakes late was held up by something that held up the others too: a sleep, a pause of the virtual machine, a
+    /// SIGSTOP, a debugger. It blames nobody for that time, which it tells.
+    fn excuse_pauses(&mut self, now: Duration, late: Duration) -> Duration {
+        let threshold = self.options.threshold;
+        let Some(pause) = self.pauses.look(now, clock::boottime(), late, threshold) else {
+            return Duration::ZERO;
         };
         self.device.record.late();
         debug!(by = ?pause.by, cause = pause.cause, "watchdog is late; it blames nobody");
-        self.posts.iter_mut().for_each(|post| post.detector.excuse());
+        self.posts.iter_mut().for_each(|post| post.excuse(pause.by));
         // What came before the pause is not to be compared with what comes after it.
         self.lock = LockWatch::default();
         self.rescuer.forget();
+        late.min(pause.by)
     }
 
-    fn look_at(&mut self, index: usize, now: Duration, passed: Duration) {
+    /// Whether there is a stall to be reported: its first line is out.
+    fn look_at(&mut self, index: usize, now: Duration, passed: Duration, late: Duration) -> Option<Strike> {
         let Self {
             posts, steal, device, ..
         } = self;
         let post = &mut posts[index];
         if post.watched.has_ended() {
-            return self.bury_one(index);
+            self.bury_one(index);
+            return None;
         }
         if post.watched.tid() == 0 {
-            return;
+            return None;
         }
-        let sighting = post.sighting(|work| device.has_work(work));
-        match post.detector.look(passed, sighting) {
+        let sighting = post.sighting(now, |work| device.has_work(work));
+        match post.detector.look(passed, late, sighting) {
             None => post.note_midway(now),
             Some(Event::Suspected) => post.suspect(now, steal),
             Some(Event::Stalled { stuck, number }) => {
@@ -195,9 +245,10 @@ impl Watchdog {
                         worker = post.watched.name,
                         "its processor was stolen by the hypervisor; not blamed"
                     );
-                    return post.detector.forgive();
+                    post.detector.forgive();
+                    return None;
                 }
-                self.stalled(index, now, stuck, number);
+                return self.strike(index, now, stuck, number);
             }
             Some(Event::Recovered { stuck }) => {
                 let after_ms = stuck.as_secs_f64() * 1e3;
@@ -211,22 +262,36 @@ impl Watchdog {
                 }));
             }
         }
+        None
     }
 
-    fn stalled(&mut self, index: usize, now: Duration, stuck: Duration, number: u32) {
+    fn strike(&mut self, post: usize, now: Duration, stuck: Duration, number: u32) -> Option<Strike> {
         let Some(suppressed) = self.discipline.allow(now) else {
-            return self.device.record.suppressed();
+            self.device.record.suppressed();
+            return None;
         };
-        let stuck_ms = stuck.as_secs_f64() * 1e3;
-        let post = &mut self.posts[index];
-        let since = post.suspected_at().unwrap_or(now);
-        let usage = post.task().and_then(task::Task::usage);
-        log::headline(Headline {
-            cpu: usage.map(|usage| usage.cpu),
-            stuck_ms,
-            worker: &post.watched.name,
+        let at = post;
+        let post = &mut self.posts[at];
+        let strike = Strike {
+            post: at,
             tid: post.watched.tid(),
+            cpu: post.task().and_then(task::Task::usage).map(|usage| usage.cpu),
+            stuck_ms: stuck.as_secs_f64() * 1e3,
+            number,
+            suppressed,
+        };
+        log::headline(Headline {
+            cpu: strike.cpu,
+            stuck_ms: strike.stuck_ms,
+            worker: &post.watched.name,
+            tid: strike.tid,
         });
+        Some(strike)
+    }
+
+    fn examine(&mut self, strike: Strike, detected: Duration) {
+        let post = &mut self.posts[strike.post];
+        let since = post.suspected_at().unwrap_or(detected);
         // A signal would end the system call, so that is asked for first.
         let (syscall, wchan) = post
             .task()
@@ -237,13 +302,14 @@ impl Watchdog {
         let figures = Figures {
             syscall,
             wchan,
-            ..post.figures(clock::monotonic())
+            ..self.posts[strike.post].figures(clock::monotonic())
         };
         let report = StallReport {
-            stuck_ms,
-            number,
-            suppressed,
-            cpu: exposure.cpu().or(usage.map(|usage| usage.cpu)),
+            tid: strike.tid,
+            stuck_ms: strike.stuck_ms,
+            number: strike.number,
+            suppressed: strike.suppressed,
+            cpu: strike.cpu.or(exposure.cpu()),
             class: classify::classify(&figures),
             figures,
             ..self.outline(&thread, since)
@@ -257,7 +323,7 @@ impl Watchdog {
             report,
             exposure,
             others,
-            detected: now,
+            detected,
         })));
     }
 
