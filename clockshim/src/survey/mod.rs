@@ -106,7 +106,8 @@ fn open(kind: SourceKind, host: &Host) -> Opened {
 
 /// Waits for `span`, with the arbiter at work meanwhile.
 fn arbitrate(in_use: SourceKind, span: Duration, host: &Host) -> (Option<ArbiterStatus>, Option<String>) {
-    let until = host.monotonic() + span.as_nanos() as u64;
+    let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    let until = host.monotonic().saturating_add(span);
     let mut arbiter = Timekeeper::open(in_use)
         .ok()
         .map(|time| Arbiter::new(Arc::new(time)));
