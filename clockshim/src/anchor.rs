@@ -53,7 +53,12 @@ impl Anchor {
             .wrapping_add(self.scale.nanos_wrapping(ticks, self.fraction))
     }
 
-    /// The same, with what is left over below a nanosecond; saturates.
+    /// Whether that reading is behind the anchor, or less than a second ahead: a counter that began anew in between is not.
+    pub fn is_near(&self, cycle: u64) -> bool {
+        self.at(cycle).wrapping_sub(self.base) < 1_000_000_000
+    }
+
+    /// Nanoseconds since boot at the reading `cycle`, with what is left over below a nanosecond; saturates.
     fn span(&self, cycle: u64) -> (u64, u64) {
         let ticks = ticks_between(self.cycle_last, cycle, self.mask);
         let (nanos, fraction) = self.scale.nanos_with(ticks, self.fraction);

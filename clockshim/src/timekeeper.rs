@@ -155,11 +155,32 @@ impl Timekeeper {
     /// as far as that does, and ahead: until the next update, which does not believe a leap of a second or more.
     #[inline]
     pub fn fast(&self) -> BootInstant {
+        let mut read = None;
         let nanos = self.anchor.read(|slot| {
-            let cycle = self.sources.read(Anchor::place_of(slot));
+            let (place, cycle) = match read {
+                None => {
+                    let place = Anchor::place_of(slot);
+                    (place, self.sources.read(place))
+                }
+                Some(read) => self.read_again(read, Anchor::from_words(slot.words())),
+            };
+            read = Some((place, cycle));
             Anchor::from_words(slot.words()).at(cycle)
         });
         BootInstant::from_nanos(nanos)
+    }
+
+    /// A place and a reading of its counter, for an anchor that has overtaken the reading before. That reading is as good for the new anchor: at
+    /// worst a little behind, which counts as the anchor itself. Reading again would take as long again, and a slow counter might be
+    /// overtaken again, without end.
+    #[cold]
+    #[inline(never)]
+    fn read_again(&self, (place, cycle): (u64, u64), anchor: Anchor) -> (u64, u64) {
+        if place == anchor.place && anchor.is_near(cycle) {
+            (place, cycle)
+        } else {
+            (anchor.place, self.sources.read(anchor.place))
+        }
     }
 
     /// Boot time that never goes back, in any thread: never below a value that `monotonic` has given to anybody.

@@ -1,7 +1,7 @@
 //! The timekeeper from outside: by hand-moved clocks, and by this machine's own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use clockshim::{BootDuration, BootInstant, Clocksource, Host, ManualClock, Scale, SourceKind, Timekeeper};
@@ -298,4 +298,45 @@ fn a_leap_ahead_does_not_stay() {
     pass(SECOND);
     time.update();
     assert_eq!(seconds(time.fast()), 11.5);
+}
+
+/// A counter that is overtaken by an update in every read.
+#[derive(Debug, Default)]
+struct Overtaken {
+    reads: AtomicU64,
+    ticks: AtomicU64,
+    time: OnceLock<Weak<Timekeeper>>,
+}
+
+impl Clocksource for Overtaken {
+    fn name(&self) -> &'static str {
+        "overtaken"
+    }
+    fn read(&self) -> u64 {
+        let read = self.ticks.load(Ordering::SeqCst);
+        // It ends at some time, so that the test does.
+        if self.reads.fetch_add(1, Ordering::SeqCst) < 1_000 {
+            self.time.get().and_then(Weak::upgrade).unwrap().update();
+        }
+        read
+    }
+    fn read_direct(&self) -> u64 {
+        self.ticks.fetch_add(10, Ordering::SeqCst) + 10
+    }
+    fn scale(&self) -> Scale {
+        Scale::NANOSECONDS
+    }
+    fn rating(&self) -> u32 {
+        100
+    }
+}
+
+#[test]
+fn a_read_that_an_update_overtakes_is_not_made_again() {
+    let source = Arc::new(Overtaken::default());
+    let time = Arc::new(Timekeeper::custom(source.clone(), Host::Manual(host(5))));
+    source.time.set(Arc::downgrade(&time)).unwrap();
+    let stamp = time.fast();
+    assert_eq!(source.reads.load(Ordering::SeqCst), 1);
+    assert!(stamp.as_nanos() - 5 * SECOND <= source.ticks.load(Ordering::SeqCst));
 }

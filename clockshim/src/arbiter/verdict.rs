@@ -53,12 +53,13 @@ impl fmt::Display for Verdict {
                 "clock {wrong} is too slow: it takes {now} us a read, {first} us at first"
             )?;
         } else {
-            let witnesses = self.witnesses.join(" and ");
-            write!(
-                f,
-                "clock {wrong} is wrong: it {}, says {witnesses}",
-                self.deviation
-            )?;
+            write!(f, "clock {wrong} is wrong: it ")?;
+            if self.is_jump() {
+                write!(f, "{}", self.onset.at_once())?;
+            } else {
+                write!(f, "{}", self.deviation)?;
+            }
+            write!(f, ", says {}", self.witnesses.join(" and "))?;
         }
         match &self.trouble {
             None => write!(f, "; using {} now", self.now_using),
@@ -71,4 +72,41 @@ impl fmt::Display for Verdict {
 fn micros(nanos: u64) -> String {
     let decimals = if nanos < 100_000 { 1 } else { 0 };
     format!("{:.decimals$}", nanos as f64 / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_and_a_drift_are_told_apart() {
+        let told = |ongoing, onset_ns| {
+            let deviation = |span_ns, gained_ns| Deviation {
+                span_ns,
+                gained_ns,
+                wrap_ns: u64::MAX,
+                ..Deviation::default()
+            };
+            let verdict = Verdict {
+                wrong: "hpet".to_owned(),
+                deviation: deviation(2_500_000_000, -3_000_000),
+                onset: deviation(250_000_000, onset_ns),
+                ongoing,
+                slow: None,
+                witnesses: vec!["tsc".to_owned(), "boottime".to_owned()],
+                now_using: "tsc".to_owned(),
+                trouble: None,
+                at: BootInstant::ZERO,
+            };
+            verdict.to_string()
+        };
+        let rest = ", says tsc and boottime; using tsc now";
+        let drift = format!("clock hpet is wrong: it lost 0.003000 s in 2.500 s (-1200 ppm){rest}");
+        assert_eq!(
+            told(false, -3_000_000),
+            format!("clock hpet is wrong: it lost 0.003000 s at once{rest}")
+        );
+        assert_eq!(told(true, -3_000_000), drift);
+        assert_eq!(told(false, -300_000), drift);
+    }
 }
