@@ -56,7 +56,7 @@
 //! - [`Timekeeper::fast`] costs one counter read and one multiply, takes no lock, and is safe to call while the same
 //!   thread, or a handler on it, is anywhere inside this crate, save for what the source itself does.
 //! - An update leaves no trace in the stamps: no nanosecond is lost to rounding, save when the rate is corrected.
-//! - A switch of source makes no step.
+//! - A switch of source puts no stamp back, and none ahead by more than one reading of either clock.
 //! - Nothing overflows or panics: arithmetic on [`BootInstant`] and [`BootDuration`] saturates.
 //!
 //! # Caveats
