@@ -5,6 +5,9 @@ use super::report::{Class, Figures};
 /// Who had the processor for less than this share of the time did not get on because it did not run.
 const BARELY_RAN: f64 = 10.0;
 
+/// Who ran for so many seconds without a yield did so by itself: a turn of a worker that yields is a few milliseconds long.
+const LONGEST_TURN: f64 = 0.02;
+
 /// The figures are those of a thread that has not yielded, or has not got on though it has work.
 pub fn classify(figures: &Figures) -> Class {
     let ran = figures.user_percent + figures.system_percent;
@@ -17,8 +20,10 @@ pub fn classify(figures: &Figures) -> Class {
         Some('S' | 'D') if slept > ran => Class::Blocked,
         _ if slept > 50.0 && ran < BARELY_RAN && waited < BARELY_RAN => Class::Blocked,
         _ if ran < BARELY_RAN => Class::Starved,
-        // It gets on as fast as it is let.
-        _ if figures.packets_lately > 0 && ran < waited => Class::Starved,
+        // It gets on as fast as it is let, and would have yielded by now had it been let more.
+        _ if figures.packets_lately > 0 && ran < waited && ran / 100.0 * figures.seconds < LONGEST_TURN => {
+            Class::Starved
+        }
         _ if figures.packets_lately > 0 => Class::Hogging,
         _ => Class::Spinning,
     }
@@ -56,6 +61,17 @@ mod tests {
         assert_eq!(class(Some('R'), 33.0, 67.0, 0), Class::Spinning);
         assert_eq!(class(Some('R'), 33.0, 67.0, 10), Class::Starved);
         assert_eq!(class(Some('R'), 60.0, 40.0, 10), Class::Hogging);
+        let shared = |seconds| {
+            classify(&Figures {
+                state: Some('R'),
+                seconds,
+                user_percent: 33.0,
+                waiting_percent: 67.0,
+                packets_lately: 10,
+                ..Figures::default()
+            })
+        };
+        assert_eq!([shared(0.05), shared(0.1)], [Class::Starved, Class::Hogging]);
     }
 
     #[test]
