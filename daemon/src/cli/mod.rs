@@ -6,6 +6,7 @@ mod keys;
 pub mod lab;
 mod reproduce_args;
 mod run;
+mod signals;
 mod status;
 mod tuning_args;
 pub(crate) mod units;

@@ -10,10 +10,10 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use clockshim::fault::FaultError;
 use clockshim::{Fault, SourceKind};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::reproduce_args::ReproduceArgs;
+use super::signals::Signals;
 use super::tuning_args::TuningArgs;
 use super::watchdog_args::WatchdogArgs;
 use super::{control_runtime, error_chain, interface_name, log_level, start_logging};
@@ -236,7 +236,7 @@ async fn supervise(
 
     let result = tokio::select! {
         () = device.stopped() => Ok("the interface is gone"),
-        name = signals.next() => Ok(name),
+        name = signals.end() => Ok(name),
         ended = &mut control => match ended {
             Ok(Ok(())) => Ok("the control socket was removed"),
             Ok(Err(error)) => Err(anyhow!(error).context("cannot serve the control socket")),
@@ -258,34 +258,6 @@ async fn supervise(
             warn!(%interface, "interrupted again; not waiting for the workers");
             exit_now(FORCED)
         }
-    }
-}
-
-/// The signals that mean something here. SIGHUP does not: there is no file to read again.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    _hangup: Signal,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            _hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-
-    async fn interrupted(&mut self) {
-        self.interrupt.recv().await;
     }
 }
 

@@ -8,10 +8,11 @@ use anyhow::{Context as _, anyhow};
 use clap::{ArgAction, Args};
 use clockshim::fault::FaultError;
 use clockshim::{Fault, SourceKind};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
 use super::log_level;
+use super::signals::Signals;
 use super::tuning_args::TuningArgs;
 use super::watchdog_args::WatchdogArgs;
 use crate::config::{self, Clock, Config, Log};
@@ -200,33 +201,6 @@ fn configure_log(log: Log) -> anyhow::Result<()> {
     let level = log.level.or_else(|| log_level().ok()).unwrap_or_default();
     let format = log.format.unwrap_or_default();
     logging::configure(LogOptions { level, format }).context("cannot log as [Log] says")
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn end(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-
-    async fn interrupted(&mut self) {
-        self.interrupt.recv().await;
-    }
 }
 
 #[cfg(test)]
