@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::config;
 use crate::watchdog::options::{Action, Options, threshold};
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -17,6 +18,9 @@ pub struct WatchdogArgs {
     /// Show every thread's backtrace in a stall report
     #[arg(long)]
     watchdog_all_workers: bool,
+    /// Have the watchdog run before those that it watches, at a fixed priority, where that is allowed [default: yes]
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = config::yes_or_no)]
+    watchdog_real_time: Option<bool>,
 }
 
 impl WatchdogArgs {
@@ -26,6 +30,7 @@ impl WatchdogArgs {
             threshold: self.watchdog_threshold.unwrap_or(or.threshold),
             action: self.watchdog_action.unwrap_or(or.action),
             all_workers: self.watchdog_all_workers || or.all_workers,
+            real_time: self.watchdog_real_time.unwrap_or(or.real_time),
         }
     }
 }

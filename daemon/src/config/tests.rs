@@ -85,7 +85,7 @@ fn everything_that_a_file_may_say() {
          [Peer]   # first\nPublicKey = {PUBLIC_1}\nPresharedKey = {PRIVATE}\nAllowedIPs = 10.0.0.2/32,10.1.2.3/16\n\
          AllowedIPs = fd00::/8\nEndpoint = [2001:db8::1]:51820\nPersistentKeepalive = 25\n\n\
          [Peer]\nPublicKey = {PUBLIC_2}\nEndpoint = vpn.example.org:7\n\
-         [Clock]\nSource = hpet-sim\nMode = Faithful\nFault = freeze, at=3s, for=2s # H3\nFault = torn\n[Watchdog]\nThreshold = 250ms\nAction=Failover\nAllWorkers = yes\n[Workers]\nCount = 2\nCombined = yes\ncpus = 0-2, 5\nBusyPoll = 30us\nSlice = 500us\nUdpBuffer = 4M\n[Log]\nLevel = debug\nFormat = json\n"
+         [Clock]\nSource = hpet-sim\nMode = Faithful\nFault = freeze, at=3s, for=2s # H3\nFault = torn\n[Watchdog]\nThreshold = 250ms\nAction=Failover\nAllWorkers = yes\nRealTime = no\n[Workers]\nCount = 2\nCombined = yes\ncpus = 0-2, 5\nBusyPoll = 30us\nSlice = 500us\nUdpBuffer = 4M\n[Log]\nLevel = debug\nFormat = json\n"
     ));
     let nets = |list: &[&str]| {
         list.iter()
@@ -139,6 +139,7 @@ fn everything_that_a_file_may_say() {
             threshold: Duration::from_millis(250),
             action: Action::Failover,
             all_workers: true,
+            real_time: false,
         },
         log: Log {
             level: Some(Level::Debug),

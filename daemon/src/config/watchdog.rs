@@ -13,6 +13,7 @@ pub(super) struct WatchdogDraft {
     preset: Once<Preset>,
     action: Once<Action>,
     all_workers: Once<bool>,
+    real_time: Once<bool>,
 }
 
 enum Preset {
@@ -40,8 +41,11 @@ impl WatchdogDraft {
             "allworkers" => self
                 .all_workers
                 .set(&setting("AllWorkers"), |text| yes_or_no(text).map_err(is_wrong)),
+            "realtime" => self
+                .real_time
+                .set(&setting("RealTime"), |text| yes_or_no(text).map_err(is_wrong)),
             _ => Err(format!(
-                "[Watchdog] has no key {}; it has Threshold, Preset, Action and AllWorkers",
+                "[Watchdog] has no key {}; it has Threshold, Preset, Action, AllWorkers and RealTime",
                 shown(key)
             )),
         }
@@ -60,6 +64,7 @@ impl WatchdogDraft {
             threshold: self.threshold.take().or(preset).unwrap_or(defaults.threshold),
             action: self.action.take().unwrap_or(defaults.action),
             all_workers: self.all_workers.take().unwrap_or(defaults.all_workers),
+            real_time: self.real_time.take().unwrap_or(defaults.real_time),
         })
     }
 }

@@ -17,6 +17,8 @@ pub struct Options {
     pub action: Action,
     /// A report shows every thread's backtrace, not only the stalled one's and the holder's.
     pub all_workers: bool,
+    /// The watchdog runs at a fixed priority, before those that it watches, where the process may do so (CAP_SYS_NICE).
+    pub real_time: bool,
 }
 
 impl Default for Options {
@@ -25,6 +27,7 @@ impl Default for Options {
             threshold: DEFAULT_THRESHOLD,
             action: Action::Log,
             all_workers: false,
+            real_time: true,
         }
     }
 }

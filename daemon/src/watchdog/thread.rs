@@ -106,11 +106,15 @@ impl Watchdog {
 
     /// Until the device stops.
     pub fn run(mut self) {
-        run_before_others();
+        let priority = if self.options.real_time {
+            run_before_others()
+        } else {
+            "normal"
+        };
         if self.options.action == Action::Off {
             info!("watchdog is off");
         } else {
-            info!(threshold = ?self.options.threshold, action = ?self.options.action, threads = self.posts.len(), "watchdog started");
+            info!(threshold = ?self.options.threshold, action = ?self.options.action, threads = self.posts.len(), priority, "watchdog started");
         }
         self.begin();
         while !self.device.is_stopping() {
@@ -392,10 +396,13 @@ impl Watchdog {
 }
 
 /// Where that is allowed: one that waits for its turn like those that it watches cannot tell who keeps them from theirs.
-fn run_before_others() {
-    if let Err(error) = thread::set_fifo(PRIORITY) {
-        debug!(%error, "watchdog has no fixed priority; on a busy machine it may look late");
-        let _ = thread::set_nice(-10);
+/// What it has then, in a word.
+fn run_before_others() -> &'static str {
+    match (thread::set_fifo(PRIORITY), thread::set_nice(-10)) {
+        (Ok(()), _) => "fifo",
+        (Err(_), Ok(())) => "nice",
+        // On a busy machine it may look late.
+        (Err(_), Err(_)) => "normal",
     }
 }
 
