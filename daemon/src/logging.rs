@@ -20,6 +20,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use stderr::Line;
 use stderr::Stderr;
 
 /// What is logged and how.
@@ -157,6 +158,10 @@ pub fn is_json() -> bool {
 
 /// Logs one JSON object with all fields of `event`, nested ones too, which a tracing event cannot have. For JSON logs.
 pub fn json_event<T: Serialize>(level: tracing::Level, target: &str, message: &str, event: &T) {
+    Stderr::line(&json_line(level, target, message, event));
+}
+
+fn json_line<T: Serialize>(level: tracing::Level, target: &str, message: &str, event: &T) -> Vec<u8> {
     let mut timestamp = String::new();
     // It writes to a string, which cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
@@ -167,9 +172,24 @@ pub fn json_event<T: Serialize>(level: tracing::Level, target: &str, message: &s
         message,
         event,
     };
-    if let Ok(mut line) = serde_json::to_vec(&object) {
-        line.push(b'\n');
-        Stderr::line(&line);
+    let mut line = serde_json::to_vec(&object).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// The line that the calling thread logged last. `None` where it was lost, or went to the journal.
+pub fn last_line() -> Option<Line> {
+    Stderr::last()
+}
+
+/// Logs what `write` logs with no line of another thread between. What `opening` logs comes first, unless `after` is the last line
+/// in the log. The journal keeps apart what several threads say, and has both.
+pub fn block(after: Option<Line>, opening: impl FnOnce(), write: impl FnOnce()) {
+    if FORMAT.load(Ordering::Relaxed) == Format::Journald as u8 {
+        opening();
+        write();
+    } else {
+        Stderr::block(after, opening, write);
     }
 }
 
