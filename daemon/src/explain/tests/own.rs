@@ -267,3 +267,47 @@ fn what_the_watchdog_writes() {
     assert_eq!(read.views[0].lock, whole.views[0].lock);
     assert_eq!(read.views[1].call_trace, whole.views[1].call_trace);
 }
+
+/// First lines come at once, and what belongs to them later.
+#[test]
+fn reports_of_several_threads_are_told_apart() {
+    let of = |worker: &str, tid: u32, hypothesis: Hypothesis| {
+        let mut report = StallReport {
+            worker: worker.to_owned(),
+            tid,
+            ..report()
+        };
+        report.verdict.hypothesis = Some(hypothesis);
+        let text = report.to_string();
+        let (headline, body) = text.split_once('\n').unwrap();
+        (headline.to_owned(), body.to_owned())
+    };
+    let (tx, tx_body) = of("wg-tx/0", 7927, Hypothesis::H2);
+    let (rx, rx_body) = of("wg-rx/0", 7929, Hypothesis::H6);
+    let (lost, _) = of("wg-rx/1", 7930, Hypothesis::H6);
+    let (_, late_body) = of("wg-tx/1", 7931, Hypothesis::H3);
+    let late = "watchdog: report of [wg-tx/1:7931], stuck for 23s at detection (seen 230 ms ago):";
+    let rescue = "watchdog: clock hpet-sim has stalled its readers; using tsc now\nVerdict: H4 (the lock is lost): it is\n\
+        Holder: x:9  asleep";
+    for of_rx in [
+        "",
+        "watchdog: report of [wg-rx/0:7929], stuck for 23s at detection:\n",
+    ] {
+        let log = format!("{tx}\n{rx}\n{lost}\n{tx_body}\n{of_rx}{rx_body}\n{rescue}\n{late}\n{late_body}\n");
+        let found: Vec<_> = all(&log)
+            .into_iter()
+            .map(|report| {
+                let judgement = report.judgement;
+                let stays = judgement.map(|it| it.with(Standing::Stays)).unwrap_or_default();
+                (report.task.unwrap().pid.unwrap(), stays)
+            })
+            .collect();
+        let expected = [
+            (7927, vec![Hypothesis::H2]),
+            (7929, vec![Hypothesis::H6]),
+            (7930, vec![]),
+            (7931, vec![Hypothesis::H3]),
+        ];
+        assert_eq!(found, expected, "{log}");
+    }
+}
