@@ -1,5 +1,7 @@
 //! What the watchdog says: lines for people, or one JSON object an event.
 
+use std::fmt;
+
 use clockshim::Verdict as ClockVerdict;
 use serde::Serialize;
 use tracing::{Level, error, info, warn};
@@ -8,7 +10,7 @@ use super::hypothesis::{Hypothesis, Verdict};
 use super::report::{ClockFacts, StallReport, ThreadFacts};
 use super::text::{self, Headline};
 use super::verdict::judge_clock;
-use crate::logging;
+use crate::logging::{self, Line};
 
 const TARGET: &str = "watchdog";
 
@@ -50,15 +52,17 @@ pub enum Event<'a> {
     Dump { threads: &'a [ThreadFacts] },
 }
 
-/// The first line of a report, at once. JSON logs have it with the rest.
-pub fn headline(headline: Headline<'_>) {
-    if !logging::is_json() {
-        error!(target: TARGET, "watchdog: {headline}");
+/// The first line of a report, at once, and where it stands in the log. JSON logs have it with the rest.
+pub fn headline(headline: Headline<'_>) -> Option<Line> {
+    if logging::is_json() {
+        return None;
     }
+    error!(target: TARGET, "watchdog: {headline}");
+    logging::last_line()
 }
 
-/// The rest of the report.
-pub fn report(report: &StallReport, told_after_ms: f64) {
+/// The rest of the report, with no other line between. It says whose it is where its first line does not stand right above it.
+pub fn report(report: &StallReport, first_line: Option<Line>, told_after_ms: f64) {
     let message = report.headline().to_string();
     let text = || report.to_string();
     if logging::is_json() && tracing::event_enabled!(Level::ERROR) {
@@ -69,8 +73,28 @@ pub fn report(report: &StallReport, told_after_ms: f64) {
         };
         return logging::json_event(Level::ERROR, TARGET, &message, &event);
     }
-    for line in report.lines() {
-        error!(target: TARGET, "{line}");
+    let opening = || {
+        let (what, late) = (report.headline().of_what(), Late(told_after_ms));
+        error!(target: TARGET, "watchdog: report of {what}{late}:");
+    };
+    let lines = report.lines();
+    logging::block(first_line, opening, || {
+        for line in lines {
+            error!(target: TARGET, "{line}");
+        }
+    });
+}
+
+/// Said of a line for people that comes so long after what it tells of that they would take it for later than it was.
+struct Late(f64);
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONG_MS: f64 = 50.0;
+        if self.0 > LONG_MS && !logging::is_json() {
+            write!(f, " (seen {:.0} ms ago)", self.0)?;
+        }
+        Ok(())
     }
 }
 
@@ -81,17 +105,32 @@ pub fn recovered(worker: &str, tid: u32, after_ms: f64, told_after_ms: f64) {
         tid,
         after_ms,
     };
-    warning(&format!("{worker} recovered after {after_ms:.0} ms"), &event);
+    let late = Late(told_after_ms);
+    warning(
+        &format!("{worker} recovered after {after_ms:.0} ms{late}"),
+        &event,
+    );
 }
 
 /// A line, and beneath it what backs it up.
 pub fn rescue(message: &str, event: &Event<'_>) {
-    warning(message, event);
-    if let (Event::Rescue { verdict, holder, .. }, false) = (event, logging::is_json()) {
-        warn!(target: TARGET, "{}", text::verdict(verdict));
-        let holder = holder.iter().flat_map(|holder| text::thread("Holder", holder));
-        holder.for_each(|line| warn!(target: TARGET, "{line}"));
+    let Event::Rescue { verdict, holder, .. } = event else {
+        return warning(message, event);
+    };
+    if logging::is_json() {
+        return warning(message, event);
     }
+    let holder = holder.iter().flat_map(|holder| text::thread("Holder", holder));
+    let lines: Vec<_> = std::iter::once(text::verdict(verdict)).chain(holder).collect();
+    together(|| {
+        warning(message, event);
+        lines.iter().for_each(|line| warn!(target: TARGET, "{line}"));
+    });
+}
+
+/// With no line of another thread between.
+fn together(write: impl FnOnce()) {
+    logging::block(None, || (), write);
 }
 
 pub fn warning(message: &str, event: &Event<'_>) {
@@ -126,8 +165,12 @@ pub fn dump(threads: &[ThreadFacts]) {
     if logging::is_json() && tracing::event_enabled!(Level::INFO) {
         return logging::json_event(Level::INFO, TARGET, &message, &Event::Dump { threads });
     }
-    info!(target: TARGET, "watchdog: {message}");
-    for line in threads.iter().flat_map(|thread| text::thread("Thread", thread)) {
-        info!(target: TARGET, "{line}");
-    }
+    let lines: Vec<_> = threads
+        .iter()
+        .flat_map(|thread| text::thread("Thread", thread))
+        .collect();
+    together(|| {
+        info!(target: TARGET, "watchdog: {message}");
+        lines.iter().for_each(|line| info!(target: TARGET, "{line}"));
+    });
 }

@@ -16,6 +16,7 @@ use super::rescue::{self, StuckLock};
 use super::unwind::Unwinder;
 use super::verdict;
 use crate::device::Shared;
+use crate::logging::Line;
 use crate::sys::{clock, thread};
 
 /// Jobs that wait at most. A stack of 48 KiB is in each sample.
@@ -38,6 +39,8 @@ pub struct Draft {
     pub others: Vec<Witness>,
     /// By the watchdog's clock.
     pub detected: Duration,
+    /// Where its first line stands in the log, which came at once.
+    pub first_line: Option<Line>,
 }
 
 #[derive(Debug)]
@@ -126,7 +129,7 @@ impl Scribe {
         };
         report.verdict = verdict::judge(&report);
         self.device.record.report(&report);
-        log::report(&report, ms_since(draft.detected));
+        log::report(&report, draft.first_line, ms_since(draft.detected));
         self.act(&report);
     }
 

@@ -34,6 +34,19 @@ impl fmt::Display for Headline<'_> {
     }
 }
 
+impl Headline<'_> {
+    /// Whose report it is, for one that does not stand beneath its first line.
+    pub fn of_what(&self) -> String {
+        let Self {
+            stuck_ms,
+            worker,
+            tid,
+            ..
+        } = self;
+        format!("[{worker}:{tid}], stuck for {} at detection", Span(*stuck_ms))
+    }
+}
+
 /// Milliseconds as a reader wants them: `104ms`, `2.3s`, and whole seconds as the kernel writes them.
 struct Span(f64);
 

@@ -221,7 +221,7 @@ impl Watchdog {
         let post = &mut self.posts[index];
         let since = post.suspected_at().unwrap_or(now);
         let usage = post.task().and_then(task::Task::usage);
-        log::headline(Headline {
+        let first_line = log::headline(Headline {
             cpu: usage.map(|usage| usage.cpu),
             stuck_ms,
             worker: &post.watched.name,
@@ -258,6 +258,7 @@ impl Watchdog {
             exposure,
             others,
             detected: now,
+            first_line,
         })));
     }
 
@@ -311,12 +312,13 @@ impl Watchdog {
             panic,
             ..self.outline(&thread, detected)
         };
-        log::headline(report.headline());
+        let first_line = log::headline(report.headline());
         self.write(Job::Stall(Box::new(Draft {
             report,
             exposure: Exposure::default(),
             others: Vec::new(),
             detected,
+            first_line,
         })));
     }
 
