@@ -8,6 +8,7 @@ use tracing::{Level, error, info, warn};
 
 use super::hypothesis::{Hypothesis, Verdict};
 use super::report::{ClockFacts, StallReport, ThreadFacts};
+use super::scribe::Recovery;
 use super::text::{self, Headline};
 use super::verdict::judge_clock;
 use crate::logging::{self, Line};
@@ -31,9 +32,15 @@ pub enum Event<'a> {
         worker: &'a str,
         tid: u32,
         after_ms: f64,
+        /// The stall that is over was in the log.
+        was_reported: bool,
     },
+    /// Reports that were not made, to keep the log short.
+    Suppressed { reports: u64 },
     /// Something was done so that packets go on.
     Rescue {
+        /// From the rescue to this line.
+        told_after_ms: f64,
         action: &'static str,
         clock: &'a ClockFacts,
         holder: Option<&'a ThreadFacts>,
@@ -49,7 +56,11 @@ pub enum Event<'a> {
     /// The lock word was read in two halves that never stood in it together.
     Torn { hypothesis: Hypothesis, pairs: u64 },
     /// Asked for by a signal.
-    Dump { threads: &'a [ThreadFacts] },
+    Dump {
+        /// From when they were looked at to this line.
+        told_after_ms: f64,
+        threads: &'a [ThreadFacts],
+    },
 }
 
 /// The first line of a report, at once, and where it stands in the log. JSON logs have it with the rest.
@@ -98,18 +109,52 @@ impl fmt::Display for Late {
     }
 }
 
-pub fn recovered(worker: &str, tid: u32, after_ms: f64, told_after_ms: f64) {
-    let event = Event::Recovered {
-        told_after_ms,
+pub fn recovered(recovery: &Recovery, told_after_ms: f64) {
+    let Recovery {
         worker,
         tid,
         after_ms,
+        was_reported,
+        ..
+    } = recovery;
+    let event = Event::Recovered {
+        told_after_ms,
+        worker,
+        tid: *tid,
+        after_ms: *after_ms,
+        was_reported: *was_reported,
     };
-    let late = Late(told_after_ms);
+    let (late, unknown) = (
+        Late(told_after_ms),
+        if *was_reported { "" } else { " (not reported)" },
+    );
     warning(
-        &format!("{worker} recovered after {after_ms:.0} ms{late}"),
+        &format!("{worker} recovered after {after_ms:.0} ms{unknown}{late}"),
         &event,
     );
+}
+
+/// Where no report says it.
+pub fn suppressed(reports: u64) {
+    let message = format!("{reports} reports since the last one were suppressed");
+    warning(&message, &Event::Suppressed { reports });
+}
+
+/// Its first line is in the log, and the rest will not come. At once.
+pub fn dropped(worker: &str, tid: u32) {
+    error!(target: TARGET, "watchdog: the report of [{worker}:{tid}] is dropped: too many wait to be written");
+}
+
+/// Pairs of halves since the last time, and in all.
+pub fn torn(pairs: u64, all: u64) {
+    let hypothesis = Hypothesis::H7;
+    let message = format!(
+        "the lock word of the clock was read in two halves that never stood in it together, {pairs} times; nobody stalled \
+         ({hypothesis}: {})",
+        hypothesis.summary()
+    );
+    let pairs = all;
+    warning(&message, &Event::Torn { hypothesis, pairs });
 }
 
 /// A line, and beneath it what backs it up.
@@ -160,10 +205,14 @@ pub fn clock(verdict: &ClockVerdict) {
 }
 
 /// Every thread's state and backtrace.
-pub fn dump(threads: &[ThreadFacts]) {
+pub fn dump(threads: &[ThreadFacts], told_after_ms: f64) {
     let message = format!("state of {} threads, as asked for by SIGUSR1", threads.len());
     if logging::is_json() && tracing::event_enabled!(Level::INFO) {
-        return logging::json_event(Level::INFO, TARGET, &message, &Event::Dump { threads });
+        let event = Event::Dump {
+            told_after_ms,
+            threads,
+        };
+        return logging::json_event(Level::INFO, TARGET, &message, &event);
     }
     let lines: Vec<_> = threads
         .iter()

@@ -5,45 +5,42 @@ use std::fmt::{self, Write as _};
 use clockshim::hpet::{Contended, LockReport};
 
 use super::hypothesis::Verdict;
-use super::report::{ClockFacts, Figures, Frame, Registers, Sample, StallReport, ThreadFacts};
+use super::report::{Class, ClockFacts, Figures, Frame, Registers, Sample, StallReport, ThreadFacts};
 use super::verdict::activity;
 
 /// The first line of a report, which is known before anything else. Formatting it allocates nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Headline<'a> {
     pub cpu: Option<u32>,
-    pub stuck_ms: f64,
+    /// `None` for one that has not stalled, but ended.
+    pub stuck_ms: Option<f64>,
     pub worker: &'a str,
     pub tid: u32,
 }
 
 impl fmt::Display for Headline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { worker, tid, .. } = self;
+        let Some(stuck_ms) = self.stuck_ms else {
+            return write!(f, "BUG: thread ended - [{worker}:{tid}]");
+        };
         f.write_str("BUG: soft lockup - CPU#")?;
         match self.cpu {
             Some(cpu) => write!(f, "{cpu}")?,
             None => f.write_char('?')?,
         }
-        write!(
-            f,
-            " stuck for {}! [{}:{}]",
-            Span(self.stuck_ms),
-            self.worker,
-            self.tid
-        )
+        write!(f, " stuck for {}! [{worker}:{tid}]", Span(stuck_ms))
     }
 }
 
 impl Headline<'_> {
     /// Whose report it is, for one that does not stand beneath its first line.
     pub fn of_what(&self) -> String {
-        let Self {
-            stuck_ms,
-            worker,
-            tid,
-            ..
-        } = self;
-        format!("[{worker}:{tid}], stuck for {} at detection", Span(*stuck_ms))
+        let Self { worker, tid, .. } = self;
+        match self.stuck_ms {
+            Some(stuck_ms) => format!("[{worker}:{tid}], stuck for {} at detection", Span(stuck_ms)),
+            None => format!("[{worker}:{tid}], which ended"),
+        }
     }
 }
 
@@ -64,7 +61,7 @@ impl StallReport {
     pub fn headline(&self) -> Headline<'_> {
         Headline {
             cpu: self.cpu,
-            stuck_ms: self.stuck_ms,
+            stuck_ms: (self.class != Class::Exited || self.stuck_ms > 0.0).then_some(self.stuck_ms),
             worker: &self.worker,
             tid: self.tid,
         }

@@ -156,11 +156,16 @@ fn a_thread_without_registers_says_why() {
         unanswered: Some("no answer to a signal in 50 ms".to_owned()),
         ..Sample::default()
     }];
-    report.class = Class::Stopped;
+    report.class = Class::Exited;
+    report.stuck_ms = 0.0;
     report.panic = Some("index out of bounds at src/x.rs:1:2".to_owned());
     let text = report.to_string();
     assert!(
         text.contains("\nRIP: n/a (no answer to a signal in 50 ms)\n"),
+        "{text}"
+    );
+    assert!(
+        text.starts_with("watchdog: BUG: thread ended - [wg-tx/0:7927]\n"),
         "{text}"
     );
     assert!(text.contains("\nPanic: index out of bounds"), "{text}");
@@ -180,7 +185,7 @@ fn spans_are_as_long_as_they_need_to_be() {
     let headline = |stuck_ms| {
         Headline {
             cpu: None,
-            stuck_ms,
+            stuck_ms: Some(stuck_ms),
             worker: "wg-rx/1",
             tid: 9,
         }

@@ -1,6 +1,7 @@
 //! The thread `wg-watchdog`: looks at every heartbeat, reports who stalls, and does what is to be done about it.
 //!
-//! It reads no clock of `clockshim`'s, and takes no lock that a worker can hold.
+//! It reads no clock of `clockshim`'s, and takes no lock that a worker can hold, save two: its turn at the log, for which it waits
+//! 100 ms at most, and the timekeeper's where it goes over to another clock.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,9 +10,10 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
+use super::desk::{Desk, desk};
 use super::detect::{Event, LOOKS_A_THRESHOLD};
 use super::discipline::Discipline;
-use super::examine::{self, Exposure};
+use super::examine;
 use super::feeder::Feeder;
 use super::lock_watch::LockWatch;
 use super::log;
@@ -21,7 +23,7 @@ use super::post::{Post, Work};
 use super::report::{Class, Figures, StallReport};
 use super::rescue::Rescuer;
 use super::roster::{Life, Watched, remember_panics};
-use super::scribe::{Desk, Draft, Job, Recovery, Scribe};
+use super::scribe::{Draft, Job, Recovery, Scribe};
 use super::steal::Steal;
 use super::text::Headline;
 use super::{classify, task};
@@ -41,6 +43,8 @@ pub struct Watchdog {
     lock: LockWatch,
     rescuer: Rescuer,
     discipline: Discipline,
+    /// Whose present stall is in the log, by the number of its post.
+    reported: Vec<bool>,
     steal: Steal,
     feeder: Feeder,
     desk: Desk,
@@ -54,7 +58,9 @@ impl Watchdog {
     /// It, and who writes for it.
     pub fn new(device: Arc<Shared>, options: Options, threads: Vec<(Arc<Watched>, Work)>) -> (Self, Scribe) {
         remember_panics();
-        let (scribe, desk) = Scribe::new(device.clone(), options.action);
+        let (desk, inbox) = desk(threads.len());
+        let scribe = Scribe::new(device.clone(), options.action, inbox);
+        let reported = vec![false; threads.len()];
         let posts = threads
             .into_iter()
             .map(|(thread, work)| Post::new(thread, work, options.threshold));
@@ -65,6 +71,7 @@ impl Watchdog {
             lock: LockWatch::default(),
             rescuer: Rescuer::default(),
             discipline: Discipline::default(),
+            reported,
             steal: Steal::new(task::tick()),
             feeder: Feeder::of_this_unit(),
             desk,
@@ -91,6 +98,10 @@ impl Watchdog {
             self.look();
         }
         self.bury();
+        if let Some(count) = self.discipline.take_suppressed() {
+            self.write(Job::Suppressed(count));
+        }
+        self.desk.close();
     }
 
     fn begin(&mut self) {
@@ -131,8 +142,12 @@ impl Watchdog {
         self.excuse_pauses(now, passed);
         let lock = self.device.keeper.clock_report().lock;
         self.lock.look(now, lock);
-        if let Some(stuck) = self.rescuer.look(&self.device, passed, &mut self.lock) {
-            self.write(Job::Stuck(Box::new(stuck)));
+        let mut jobs = Vec::new();
+        self.rescuer.look(&self.device, passed, &mut self.lock, &mut jobs);
+        jobs.extend(self.discipline.left_unsaid(now).map(Job::Suppressed));
+        self.desk.offer_kept();
+        for job in jobs {
+            self.write(job);
         }
         let since_threads = now.saturating_sub(self.last_threads);
         if since_threads >= self.thread_period() {
@@ -148,11 +163,10 @@ impl Watchdog {
         self.posts.iter().any(|post| post.detector.is_stalled())
     }
 
-    fn write(&self, job: Job) {
+    /// False where it is lost.
+    fn write(&mut self, job: Job) -> bool {
         self.desk.keep_names(self.anybody_is_stalled());
-        if !self.desk.put(job) {
-            self.device.record.suppressed();
-        }
+        self.desk.put(job)
     }
 
     /// A watchdog that comes late was held up by something that held up the others too: a sleep, a pause of the virtual
@@ -200,13 +214,13 @@ impl Watchdog {
                 self.stalled(index, now, stuck, number);
             }
             Some(Event::Recovered { stuck }) => {
-                let after_ms = stuck.as_secs_f64() * 1e3;
-                device.record.recovered(after_ms);
                 let (worker, tid) = (post.watched.name.clone(), post.watched.tid());
+                let was_reported = std::mem::take(&mut self.reported[index]);
                 self.write(Job::Recovered(Recovery {
                     worker,
                     tid,
-                    after_ms,
+                    after_ms: stuck.as_secs_f64() * 1e3,
+                    was_reported,
                     seen: now,
                 }));
             }
@@ -214,25 +228,32 @@ impl Watchdog {
     }
 
     fn stalled(&mut self, index: usize, now: Duration, stuck: Duration, number: u32) {
-        let Some(suppressed) = self.discipline.allow(now) else {
-            return self.device.record.suppressed();
-        };
+        let allowed = self.discipline.allow(now);
         let stuck_ms = stuck.as_secs_f64() * 1e3;
         let post = &mut self.posts[index];
         let since = post.suspected_at().unwrap_or(now);
         let usage = post.task().and_then(task::Task::usage);
-        let first_line = log::headline(Headline {
-            cpu: usage.map(|usage| usage.cpu),
-            stuck_ms,
-            worker: &post.watched.name,
-            tid: post.watched.tid(),
+        let first_line = allowed.and_then(|_| {
+            self.reported[index] = true;
+            log::headline(Headline {
+                cpu: usage.map(|usage| usage.cpu),
+                stuck_ms: Some(stuck_ms),
+                worker: &post.watched.name,
+                tid: post.watched.tid(),
+            })
         });
+        // The discipline is the log's: what is to be done about a stall needs its report all the same.
+        let is_wanted = allowed.is_some() || self.options.action.acts();
+        if !is_wanted || !self.desk.takes_stalls() {
+            return self.pass_over(index, number, allowed);
+        }
         // A signal would end the system call, so that is asked for first.
         let (syscall, wchan) = post
             .task()
             .map_or((None, None), |task| (task.syscall(), task.wchan()));
         let (thread, device) = (post.watched.clone(), self.device.clone());
         let lock = || device.keeper.clock_report().lock;
+        let accused = device.keeper.clock_report().kind;
         let exposure = examine::expose(Some(&thread), lock(), &mut self.lock, lock);
         let figures = Figures {
             syscall,
@@ -241,14 +262,22 @@ impl Watchdog {
         };
         let report = StallReport {
             stuck_ms,
+            threshold_ms: post.detector.threshold().as_secs_f64() * 1e3,
             number,
-            suppressed,
-            cpu: exposure.cpu().or(usage.map(|usage| usage.cpu)),
+            suppressed: allowed.unwrap_or(0),
+            // As its first line has it.
+            cpu: usage.map(|usage| usage.cpu).or(exposure.cpu()),
             class: classify::classify(&figures),
             figures,
             ..self.outline(&thread, since)
         };
-        let others = if self.options.all_workers {
+        if number == 1 {
+            device.record.stalled(report.class);
+        }
+        if allowed.is_none() {
+            device.record.suppressed();
+        }
+        let others = if self.options.all_workers && allowed.is_some() {
             examine::others(report.tid)
         } else {
             Vec::new()
@@ -259,7 +288,23 @@ impl Watchdog {
             others,
             detected: now,
             first_line,
+            quiet: allowed.is_none(),
+            accused: Some(accused),
         })));
+    }
+
+    /// A stall is counted, and no report of it comes: there are too many, or too many wait to be written.
+    fn pass_over(&mut self, index: usize, number: u32, allowed: Option<u64>) {
+        let post = &mut self.posts[index];
+        if number == 1 {
+            let class = classify::classify(&post.figures(clock::monotonic()));
+            self.device.record.stalled(class);
+        }
+        self.device.record.suppressed();
+        if let Some(untold) = allowed {
+            log::dropped(&post.watched.name, post.watched.tid());
+            self.discipline.lose(untold);
+        }
     }
 
     /// What is known of a stall by who it is that stalls, and since when.
@@ -312,18 +357,23 @@ impl Watchdog {
             panic,
             ..self.outline(&thread, detected)
         };
+        self.device.record.stalled(Class::Exited);
         let first_line = log::headline(report.headline());
-        self.write(Job::Stall(Box::new(Draft {
+        let is_written = self.write(Job::Stall(Box::new(Draft {
             report,
-            exposure: Exposure::default(),
-            others: Vec::new(),
             detected,
             first_line,
+            ..Draft::default()
         })));
+        if !is_written {
+            log::dropped(&thread.name, thread.tid());
+        }
     }
 
     fn dump(&mut self) {
-        self.write(Job::Dump(examine::others(0)));
+        let asked = clock::monotonic();
+        let threads = examine::others(0);
+        self.write(Job::Dump { threads, asked });
     }
 }
 
