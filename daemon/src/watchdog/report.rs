@@ -161,6 +161,9 @@ pub struct Registers {
     pub r14: u64,
     pub r15: u64,
     pub cs: u16,
+    /// `None` where the kernel does not tell.
+    #[serde(default)]
+    pub ss: Option<u16>,
     pub cr2: u64,
 }
 

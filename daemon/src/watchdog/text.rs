@@ -67,6 +67,13 @@ impl StallReport {
         }
     }
 
+    /// The first sample that has registers, and its number from 1; the first of all where none has.
+    pub fn shown_sample(&self) -> Option<(usize, &Sample)> {
+        let answered = self.samples.iter().position(|sample| sample.registers.is_some());
+        let index = answered.unwrap_or(0);
+        Some((index + 1, self.samples.get(index)?))
+    }
+
     /// Everything but the headline, a line each.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![
@@ -88,14 +95,19 @@ impl StallReport {
             format!("Class: {} ({})", self.class, figures(&self.figures)),
         ];
         lines.extend(self.panic.as_ref().map(|panic| format!("Panic: {panic}")));
-        if let Some(first) = self.samples.first() {
-            lines.extend(first_sample(first));
+        let shown = self.shown_sample();
+        if let Some((number, sample)) = shown {
+            if number > 1 {
+                lines.push(format!("Registers and Call Trace: of sample {number}"));
+            }
+            lines.extend(first_sample(sample));
         }
         lines.extend(self.clock.as_ref().and_then(clock));
-        if let Some(first) = self.samples.first() {
-            lines.extend(call_trace("Call Trace:", &first.call_trace));
-            let later = self.samples.iter().enumerate().skip(1);
-            lines.extend(later.map(|(i, sample)| later_sample(i + 1, sample, first)));
+        if let (Some((number, shown)), Some(first)) = (shown, self.samples.first()) {
+            lines.extend(call_trace("Call Trace:", &shown.call_trace));
+            let others = self.samples.iter().enumerate().map(|(i, sample)| (i + 1, sample));
+            let others = others.filter(|(other, _)| *other != number);
+            lines.extend(others.map(|(number, sample)| other_sample(number, sample, first)));
         }
         lines.extend(self.holder.iter().flat_map(|holder| thread("Holder", holder)));
         lines.push(verdict(&self.verdict));
@@ -173,8 +185,12 @@ fn place(sample: &Sample, registers: &Registers) -> String {
 
 /// In the kernel's order. What user mode cannot see is not made up.
 fn register_lines(r: &Registers) -> [String; 9] {
+    let ss = match r.ss {
+        Some(ss) => format!("{ss:04x}"),
+        None => "n/a".to_owned(),
+    };
     [
-        format!("RSP: 002b:{:016x} EFLAGS: {:08x}", r.rsp, r.eflags),
+        format!("RSP: {ss}:{:016x} EFLAGS: {:08x} ORIG_RAX: n/a", r.rsp, r.eflags),
         format!("RAX: {:016x} RBX: {:016x} RCX: {:016x}", r.rax, r.rbx, r.rcx),
         format!("RDX: {:016x} RSI: {:016x} RDI: {:016x}", r.rdx, r.rsi, r.rdi),
         format!("RBP: {:016x} R08: {:016x} R09: {:016x}", r.rbp, r.r8, r.r9),
@@ -277,7 +293,7 @@ fn without_generics(symbol: &str) -> &str {
     }
 }
 
-fn later_sample(number: usize, sample: &Sample, first: &Sample) -> String {
+fn other_sample(number: usize, sample: &Sample, first: &Sample) -> String {
     let head = format!("Sample {number} (+{:.0} ms):", sample.after_ms);
     let place = match &sample.registers {
         Some(registers) => format!("RIP {}", place(sample, registers)),

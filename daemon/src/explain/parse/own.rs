@@ -152,7 +152,7 @@ fn trace(message: String, report: StallReport) -> Trace {
         name: report.worker.clone(),
         pid: Some(report.tid),
     };
-    let sample = report.samples.first();
+    let sample = report.shown_sample().map(|(_, sample)| sample);
     let top = sample.map(|sample| {
         let (code, mut at) = code(sample.code.as_deref());
         Section {
@@ -187,7 +187,8 @@ fn trace(message: String, report: StallReport) -> Trace {
         headline: message,
         lines: (1, 1),
         cpu: report.cpu,
-        seconds: Some(report.stuck_ms / 1e3),
+        // A thread that ended was not stuck.
+        seconds: Some(report.stuck_ms / 1e3).filter(|seconds| *seconds > 0.0),
         task: Some(task),
         by: None,
         rcu: Rcu::default(),
