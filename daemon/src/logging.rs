@@ -3,7 +3,7 @@
 mod stderr;
 
 use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
@@ -162,19 +162,38 @@ pub fn json_event<T: Serialize>(level: tracing::Level, target: &str, message: &s
 }
 
 fn json_line<T: Serialize>(level: tracing::Level, target: &str, message: &str, event: &T) -> Vec<u8> {
-    let mut timestamp = String::new();
-    // It writes to a string, which cannot fail.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
     let object = JsonEvent {
-        timestamp,
+        timestamp: Shown(Now),
         level: level.as_str(),
         target,
-        message,
+        message: Shown(message),
         event,
     };
     let mut line = serde_json::to_vec(&object).unwrap_or_default();
     line.push(b'\n');
     line
+}
+
+/// The same without an allocation, for an event that is short. One that is not is left out.
+pub fn short_json_event<T: Serialize>(
+    level: tracing::Level,
+    target: &str,
+    message: impl fmt::Display,
+    event: &T,
+) {
+    let mut room = [0; 1024];
+    let mut rest = &mut room[..];
+    let object = JsonEvent {
+        timestamp: Shown(Now),
+        level: level.as_str(),
+        target,
+        message: Shown(message),
+        event,
+    };
+    if serde_json::to_writer(&mut rest, &object).is_ok() && rest.write_all(b"\n").is_ok() {
+        let end = rest.len();
+        Stderr::line(&room[..room.len() - end]);
+    }
 }
 
 /// The line that the calling thread logged last. `None` where it was lost, or went to the journal.
@@ -194,13 +213,32 @@ pub fn block(after: Option<Line>, opening: impl FnOnce(), write: impl FnOnce()) 
 }
 
 #[derive(Serialize)]
-struct JsonEvent<'a, T> {
-    timestamp: String,
+#[serde(bound(serialize = "M: fmt::Display, T: Serialize"))]
+struct JsonEvent<'a, M: fmt::Display, T> {
+    timestamp: Shown<Now>,
     level: &'static str,
     target: &'a str,
-    message: &'a str,
+    message: Shown<M>,
     #[serde(flatten)]
     event: &'a T,
+}
+
+/// A string in JSON that is made as it is written.
+struct Shown<T>(T);
+
+impl<T: fmt::Display> Serialize for Shown<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// The time, as text logs have it.
+struct Now;
+
+impl fmt::Display for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SystemTime.format_time(&mut Writer::new(f))
+    }
 }
 
 /// True where systemd's journal takes log entries.

@@ -19,6 +19,14 @@ const TARGET: &str = "watchdog";
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event<'a> {
+    /// A thread has stalled just now; the report comes when its names are read.
+    Stalled {
+        worker: &'a str,
+        tid: u32,
+        cpu: Option<u32>,
+        /// `None` for one that ended.
+        stuck_ms: Option<f64>,
+    },
     Stall {
         /// From detection to this line: to read names takes its time.
         told_after_ms: f64,
@@ -63,12 +71,19 @@ pub enum Event<'a> {
     },
 }
 
-/// The first line of a report, at once, and where it stands in the log. JSON logs have it with the rest.
+/// The first line of a report, at once and without an allocation, and where it stands in the log.
 pub fn headline(headline: Headline<'_>) -> Option<Line> {
-    if logging::is_json() {
-        return None;
+    if logging::is_json() && tracing::event_enabled!(Level::ERROR) {
+        let event = Event::Stalled {
+            worker: headline.worker,
+            tid: headline.tid,
+            cpu: headline.cpu,
+            stuck_ms: headline.stuck_ms,
+        };
+        logging::short_json_event(Level::ERROR, TARGET, headline, &event);
+    } else {
+        error!(target: TARGET, "watchdog: {headline}");
     }
-    error!(target: TARGET, "watchdog: {headline}");
     logging::last_line()
 }
 

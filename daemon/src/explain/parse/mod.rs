@@ -91,6 +91,8 @@ impl Parser {
             self.wall = true;
         } else if self.is_panic_of_open(line) {
             self.panic(number);
+        } else if line.starts_with('{') && line.contains("\"event\":\"stalled\"") {
+            // Its report comes as an event of its own.
         } else if line.starts_with('{') && line.contains("\"report\"") {
             self.close();
             match own::event(line) {
@@ -104,7 +106,8 @@ impl Parser {
                 )),
             }
         } else if let Some(headline) = headline::parse(line) {
-            if headline.kind != Kind::Hpetun || !self.resume(number, headline.task.as_ref()) {
+            let goes_on = line.contains("report of [") && headline.kind == Kind::Hpetun;
+            if !goes_on || !self.resume(number, headline.task.as_ref()) {
                 self.headline(number, line, headline);
             }
         } else if own::ends_report(line) {
