@@ -35,19 +35,19 @@ fn soft(line: &str) -> Option<Headline> {
     })
 }
 
-/// `report of [wg-tx/0:7927], stuck for 104ms at detection:`, where hpetun goes on with a report after other lines.
+/// `report of [wg-tx/0:7927], stuck for 104ms at detection:`, where hpetun goes on with a report after other lines, and
+/// `BUG: thread ended - [wg-tx/0:7927]`.
 fn own(line: &str) -> Option<Headline> {
     let line = line.strip_prefix("watchdog: ").unwrap_or(line);
-    let rest = line.strip_prefix("report of [")?;
-    let (task, rest) = rest.split_once("], ")?;
-    let (name, pid) = task.rsplit_once(':')?;
+    if !line.starts_with("report of [") && !line.starts_with("BUG: thread ended - [") {
+        return None;
+    }
     Some(Headline {
         kind: Kind::Hpetun,
-        seconds: rest.strip_prefix("stuck for ").and_then(seconds),
-        task: Some(Task {
-            name: name.to_owned(),
-            pid: Some(pid.parse().ok()?),
-        }),
+        seconds: line
+            .split_once("], stuck for ")
+            .and_then(|(_, span)| seconds(span)),
+        task: Some(task(line)?),
         ..Headline::default()
     })
 }
@@ -215,6 +215,12 @@ mod tests {
                 let line = format!("{prefix}report of [wg-tx/0:7927], stuck for 104ms at detection{suffix}:");
                 check(&line, Kind::Hpetun, None, Some(0.104), task);
             }
+        }
+        for line in [
+            "watchdog: BUG: thread ended - [wg-tx/0:7927]",
+            "report of [wg-tx/0:7927], which ended:",
+        ] {
+            check(line, Kind::Hpetun, None, None, task);
         }
         assert_eq!(parse("a report of [this] kind"), None);
     }

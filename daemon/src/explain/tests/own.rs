@@ -144,9 +144,10 @@ fn check(report: &Explanation) {
 #[test]
 fn a_line_of_a_json_log() {
     let other = r#"{"timestamp":"2026-11-24T16:08:35Z","level":"INFO","message":"peer added","report":1}"#;
-    let found = only(&format!("{other}\n{}\n", event()));
+    let at_once = r#"{"level":"ERROR","message":"BUG: soft lockup - CPU#1 stuck for 23s! [wg-tx/0:7927]","event":"stalled","tid":7927}"#;
+    let found = only(&format!("{other}\n{at_once}\n{}\n", event()));
     check(&found);
-    assert_eq!(found.lines, (2, 2));
+    assert_eq!(found.lines, (3, 3));
     let lock = found.views[0].lock.as_ref().unwrap();
     assert_eq!(lock.word, Some(WORD));
     assert!(
@@ -309,5 +310,35 @@ fn reports_of_several_threads_are_told_apart() {
             (7931, vec![Hypothesis::H3]),
         ];
         assert_eq!(found, expected, "{log}");
+    }
+}
+
+#[test]
+fn a_thread_that_ended_is_not_called_stuck() {
+    let mut report = report();
+    report.class = Class::Exited;
+    report.stuck_ms = 0.0;
+    report.samples.clear();
+    report.panic = Some("index out of bounds at src/x.rs:1:2".to_owned());
+    let text = report.to_string();
+    let event = serde_json::json!({
+        "event": "stall",
+        "message": "BUG: thread ended - [wg-tx/0:7927]",
+        "report": report,
+    });
+    let later = text.replacen(
+        "BUG: thread ended - [wg-tx/0:7927]",
+        "report of [wg-tx/0:7927], which ended:",
+        1,
+    );
+    for text in [text, event.to_string(), later] {
+        let found = only(&text);
+        assert_eq!((found.kind, found.seconds), (Kind::Hpetun, None), "{text}");
+        assert_eq!(found.task.as_ref().unwrap().pid, Some(7927));
+        assert!(
+            found.summary[0].starts_with("hpetun's thread wg-tx/0 (7927) has ended"),
+            "{:?}",
+            found.summary
+        );
     }
 }
