@@ -3,7 +3,7 @@
 mod stderr;
 
 use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
@@ -20,6 +20,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use stderr::Line;
 use stderr::Stderr;
 
 /// What is logged and how.
@@ -157,30 +158,87 @@ pub fn is_json() -> bool {
 
 /// Logs one JSON object with all fields of `event`, nested ones too, which a tracing event cannot have. For JSON logs.
 pub fn json_event<T: Serialize>(level: tracing::Level, target: &str, message: &str, event: &T) {
-    let mut timestamp = String::new();
-    // It writes to a string, which cannot fail.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    Stderr::line(&json_line(level, target, message, event));
+}
+
+fn json_line<T: Serialize>(level: tracing::Level, target: &str, message: &str, event: &T) -> Vec<u8> {
     let object = JsonEvent {
-        timestamp,
+        timestamp: Shown(Now),
         level: level.as_str(),
         target,
-        message,
+        message: Shown(message),
         event,
     };
-    if let Ok(mut line) = serde_json::to_vec(&object) {
-        line.push(b'\n');
-        Stderr::line(&line);
+    let mut line = serde_json::to_vec(&object).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// The same without an allocation, for an event that is short. One that is not is left out.
+pub fn short_json_event<T: Serialize>(
+    level: tracing::Level,
+    target: &str,
+    message: impl fmt::Display,
+    event: &T,
+) {
+    let mut room = [0; 1024];
+    let mut rest = &mut room[..];
+    let object = JsonEvent {
+        timestamp: Shown(Now),
+        level: level.as_str(),
+        target,
+        message: Shown(message),
+        event,
+    };
+    if serde_json::to_writer(&mut rest, &object).is_ok() && rest.write_all(b"\n").is_ok() {
+        let end = rest.len();
+        Stderr::line(&room[..room.len() - end]);
+    }
+}
+
+/// The line that the calling thread logged last. `None` where it was lost, or went to the journal.
+pub fn last_line() -> Option<Line> {
+    Stderr::last()
+}
+
+/// Logs what `write` logs with no line of another thread between. What `opening` logs comes first, unless `after` is the last line
+/// in the log. The journal keeps apart what several threads say, and has both.
+pub fn block(after: Option<Line>, opening: impl FnOnce(), write: impl FnOnce()) {
+    if FORMAT.load(Ordering::Relaxed) == Format::Journald as u8 {
+        opening();
+        write();
+    } else {
+        Stderr::block(after, opening, write);
     }
 }
 
 #[derive(Serialize)]
-struct JsonEvent<'a, T> {
-    timestamp: String,
+#[serde(bound(serialize = "M: fmt::Display, T: Serialize"))]
+struct JsonEvent<'a, M: fmt::Display, T> {
+    timestamp: Shown<Now>,
     level: &'static str,
     target: &'a str,
-    message: &'a str,
+    message: Shown<M>,
     #[serde(flatten)]
     event: &'a T,
+}
+
+/// A string in JSON that is made as it is written.
+struct Shown<T>(T);
+
+impl<T: fmt::Display> Serialize for Shown<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// The time, as text logs have it.
+struct Now;
+
+impl fmt::Display for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SystemTime.format_time(&mut Writer::new(f))
+    }
 }
 
 /// True where systemd's journal takes log entries.

@@ -90,7 +90,11 @@ fn a_report_is_one_event_where_logs_are_json() {
         let found = events.iter().find(|event| event["event"] == name);
         found.unwrap_or_else(|| panic!("no {name} in\n{log}"))
     };
-    let stall = event("stall");
+    let (stalled, stall) = (event("stalled"), event("stall"));
+    assert_eq!(stalled["message"], stall["message"]);
+    assert_eq!(stalled["worker"], stall["report"]["worker"]);
+    assert!(stalled["stuck_ms"].as_f64() >= Some(100.0), "{stalled}");
+    assert_eq!(stall["report"]["threshold_ms"], 100.0);
     let report = &stall["report"];
     assert_eq!(stall["level"], "ERROR");
     assert!(
@@ -126,6 +130,50 @@ fn failover_frees_who_waits_for_a_lost_lock() {
         "{log}"
     );
     assert_ne!(daemon.status()["clock"]["name"], "hpet-sim");
+}
+
+/// However full of reports the log is already.
+#[test]
+fn failover_is_taken_for_a_stall_that_is_not_reported() {
+    let _alone = alone();
+    let pair = Plan {
+        a: with_fault("lock-lost,at=12s").options("--combined=no --watchdog-action failover"),
+        endpoints: true,
+        ..Plan::default()
+    }
+    .loopback();
+    let daemon = &pair.a.daemon;
+    for stalls in 1..=5 {
+        let traced = stop(daemon, "wg-tx/0");
+        pair.a.ping_in_vain(pair.b.v4);
+        wait_until("a report", || {
+            daemon.log().matches("watchdog: BUG").count() >= stalls
+        });
+        drop(traced);
+        pair.ping();
+    }
+    wait_for_log(daemon, "clock hpet-sim has stalled its readers; using ");
+    wait_until("the waiters to go on", || {
+        daemon.log().contains("recovered after") && daemon.log().contains("(not reported)")
+    });
+    assert_eq!(
+        daemon.log().matches("watchdog: BUG").count(),
+        5,
+        "{}",
+        daemon.log()
+    );
+    let status = daemon.status();
+    assert_ne!(status["clock"]["name"], "hpet-sim");
+    assert!(status["watchdog"]["suppressed"].as_u64() >= Some(1), "{status:#}");
+    let stalls = status["watchdog"]["stalls"]
+        .as_object()
+        .expect("by class")
+        .values();
+    let stalls: u64 = stalls.filter_map(Value::as_u64).sum();
+    assert!(
+        stalls > status["watchdog"]["reports"].as_u64().expect("a number"),
+        "{status:#}"
+    );
 }
 
 #[test]

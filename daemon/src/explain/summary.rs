@@ -79,6 +79,9 @@ fn what(trace: &Trace) -> String {
             let task = task.map_or(String::new(), |task| format!(" It ran {task}."));
             format!("RCU stall: {}{task}", rcu(trace, &cpu))
         }
+        Kind::Hpetun if trace.seconds.is_none() && has_ended(trace) => {
+            format!("hpetun's thread {whom} has ended, told by hpetun's own watchdog.")
+        }
         Kind::Hpetun => {
             let span = trace
                 .seconds
@@ -89,6 +92,10 @@ fn what(trace: &Trace) -> String {
             "Registers of {cpu}, which ran {whom}. No headline says why they were printed, so nothing follows from that they were."
         ),
     }
+}
+
+fn has_ended(trace: &Trace) -> bool {
+    trace.headline.contains("BUG: thread ended") || trace.headline.contains("], which ended")
 }
 
 fn rcu(trace: &Trace, cpu: &str) -> String {

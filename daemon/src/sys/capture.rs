@@ -26,6 +26,8 @@ pub struct RawRegisters {
     /// rax, rbx, rcx, rdx, rsi, rdi, rbp, r8 to r15.
     pub general: [u64; 15],
     pub cs: u16,
+    /// Where the kernel tells.
+    pub ss: Option<u16>,
     pub cr2: u64,
 }
 
@@ -199,6 +201,9 @@ extern "C" fn take_snapshot(_signal: libc::c_int, _info: *mut libc::siginfo_t, c
     slot.done.store(wanted, Ordering::Release);
 }
 
+/// In `uc_flags`: the kernel has put SS down beside the other segments (asm/ucontext.h, since Linux 4.6).
+const UC_SIGCONTEXT_SS: libc::c_ulong = 2;
+
 #[cfg(target_arch = "x86_64")]
 fn registers(context: &libc::ucontext_t) -> RawRegisters {
     let all = &context.uc_mcontext.gregs;
@@ -217,6 +222,7 @@ fn registers(context: &libc::ucontext_t) -> RawRegisters {
         ]
         .map(of),
         cs: of(libc::REG_CSGSFS) as u16,
+        ss: (context.uc_flags & UC_SIGCONTEXT_SS != 0).then_some((of(libc::REG_CSGSFS) >> 48) as u16),
         cr2: of(libc::REG_CR2),
     }
 }
@@ -277,6 +283,8 @@ pub mod tests {
             }
         }
         let found = slot.take(|snapshot| {
+            // Of user mode, both.
+            assert_eq!((snapshot.registers.cs, snapshot.registers.ss), (0x33, Some(0x2b)));
             let at = (marks - snapshot.registers.rsp) as usize;
             assert!(at + 8 <= snapshot.stack_len, "{snapshot:?}");
             u64::from_ne_bytes(snapshot.stack[at..at + 8].try_into().unwrap())

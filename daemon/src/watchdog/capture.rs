@@ -187,6 +187,7 @@ impl From<RawRegisters> for Registers {
             r14,
             r15,
             cs: raw.cs,
+            ss: raw.ss,
             cr2: raw.cr2,
         }
     }

@@ -7,6 +7,7 @@
 pub mod capture;
 pub mod classify;
 pub mod control_thread;
+pub mod desk;
 pub mod detect;
 pub mod discipline;
 pub mod examine;

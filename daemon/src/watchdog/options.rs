@@ -45,6 +45,13 @@ pub enum Action {
     Abort,
 }
 
+impl Action {
+    /// Something is done beside the report, whether or not that is written.
+    pub fn acts(self) -> bool {
+        matches!(self, Self::Failover | Self::Abort)
+    }
+}
+
 impl FromStr for Action {
     type Err = String;
 

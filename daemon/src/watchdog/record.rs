@@ -1,11 +1,12 @@
 //! What the watchdog has seen so far, for `hpetun status`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use super::report::StallReport;
+use super::report::{Class, StallReport};
 use crate::status::{Quantiles, WatchdogStatus};
 
 /// Reports kept as a line each.
@@ -13,91 +14,90 @@ const LINES: usize = 32;
 /// Stalls longer than this count as this long, in milliseconds.
 const LONGEST_MS: u64 = 24 * 3_600_000;
 
-#[derive(Debug)]
-pub struct Record(Mutex<Inner>);
+#[derive(Debug, Default)]
+pub struct Record {
+    /// What the watchdog itself counts: it waits for nobody.
+    stalls: [AtomicU64; Class::ALL.len()],
+    suppressed: AtomicU64,
+    rescues: AtomicU64,
+    late: AtomicU64,
+    reports: AtomicU64,
+    /// What the scribe writes down. The watchdog takes no lock.
+    told: Mutex<Told>,
+}
 
 #[derive(Debug)]
-struct Inner {
+struct Told {
     lines: VecDeque<String>,
-    stalls: BTreeMap<&'static str, u64>,
-    reports: u64,
-    suppressed: u64,
-    rescues: u64,
-    late: u64,
     lengths: Histogram<u64>,
 }
 
-impl Default for Record {
+impl Default for Told {
     fn default() -> Self {
         let lengths = Histogram::new_with_bounds(1, LONGEST_MS, 2).expect("constant bounds are valid");
-        Self(Mutex::new(Inner {
+        Self {
             lines: VecDeque::new(),
-            stalls: BTreeMap::new(),
-            reports: 0,
-            suppressed: 0,
-            rescues: 0,
-            late: 0,
             lengths,
-        }))
+        }
     }
 }
 
 impl Record {
+    /// A thread has stalled, whether or not that is reported.
+    pub fn stalled(&self, class: Class) {
+        self.stalls[class as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn suppressed(&self) {
+        self.suppressed.fetch_add(1, Relaxed);
+    }
+
+    pub fn rescue(&self) {
+        self.rescues.fetch_add(1, Relaxed);
+    }
+
+    pub fn late(&self) {
+        self.late.fetch_add(1, Relaxed);
+    }
+
+    /// By the scribe.
     pub fn report(&self, report: &StallReport) {
-        let mut inner = self.0.lock();
-        inner.reports += 1;
-        if report.number == 1 {
-            *inner.stalls.entry(report.class.as_str()).or_default() += 1;
-        }
+        self.reports.fetch_add(1, Relaxed);
         let verdict = report
             .verdict
             .hypothesis
             .map_or(String::new(), |h| format!(", {h}"));
         let line = format!("{}: {}{verdict}", report.headline(), report.class);
-        if inner.lines.len() == LINES {
-            inner.lines.pop_front();
+        let mut told = self.told.lock();
+        if told.lines.len() == LINES {
+            told.lines.pop_front();
         }
-        inner.lines.push_back(line);
+        told.lines.push_back(line);
     }
 
-    pub fn suppressed(&self) {
-        self.0.lock().suppressed += 1;
-    }
-
+    /// By the scribe.
     pub fn recovered(&self, stuck_ms: f64) {
+        let length = (stuck_ms as u64).clamp(1, LONGEST_MS);
         // Within the bounds a record cannot fail.
-        let _ = self
-            .0
-            .lock()
-            .lengths
-            .record((stuck_ms as u64).clamp(1, LONGEST_MS));
-    }
-
-    pub fn rescue(&self) {
-        self.0.lock().rescues += 1;
-    }
-
-    pub fn late(&self) {
-        self.0.lock().late += 1;
+        let _ = self.told.lock().lengths.record(length);
     }
 
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().lines.iter().cloned().collect()
+        self.told.lock().lines.iter().cloned().collect()
     }
 
     pub fn status(&self) -> WatchdogStatus {
-        let inner = self.0.lock();
+        let stalls = Class::ALL
+            .into_iter()
+            .zip(&self.stalls)
+            .map(|(class, count)| (class.as_str().to_owned(), count.load(Relaxed)));
         WatchdogStatus {
-            stalls: inner
-                .stalls
-                .iter()
-                .map(|(class, count)| ((*class).to_owned(), *count))
-                .collect(),
-            reports: inner.reports,
-            suppressed: inner.suppressed,
-            rescues: inner.rescues,
-            late: inner.late,
-            stall_ms: quantiles(&inner.lengths),
+            stalls: stalls.filter(|(_, count)| *count > 0).collect(),
+            reports: self.reports.load(Relaxed),
+            suppressed: self.suppressed.load(Relaxed),
+            rescues: self.rescues.load(Relaxed),
+            late: self.late.load(Relaxed),
+            stall_ms: quantiles(&self.told.lock().lengths),
         }
     }
 }
@@ -113,5 +113,29 @@ fn quantiles(lengths: &Histogram<u64>) -> Quantiles {
         p999: at(0.999),
         max: lengths.max() as f64,
         count: lengths.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The watchdog counts whatever somebody who reads the record holds.
+    #[test]
+    fn counting_waits_for_nobody() {
+        let record = Record::default();
+        let reading = record.told.lock();
+        record.stalled(Class::Blocked);
+        record.stalled(Class::Blocked);
+        record.stalled(Class::Exited);
+        record.suppressed();
+        record.rescue();
+        record.late();
+        drop(reading);
+        let status = record.status();
+        let stalls: Vec<_> = status.stalls.into_iter().collect();
+        assert_eq!(stalls, [("blocked".to_owned(), 2), ("exited".to_owned(), 1)]);
+        assert_eq!((status.suppressed, status.rescues, status.late), (1, 1, 1));
+        assert_eq!((status.reports, status.stall_ms.count), (0, 0));
     }
 }

@@ -24,6 +24,9 @@ pub struct StallReport {
     pub function: String,
     /// Since its last yield, or since its last progress where it waits though there is work.
     pub stuck_ms: f64,
+    /// From which on it counts as a stall.
+    #[serde(default)]
+    pub threshold_ms: f64,
     /// First, second, ... report of the same stall.
     pub number: u32,
     /// Reports not made since the last one, to keep the log short.
@@ -63,6 +66,16 @@ pub enum Class {
 }
 
 impl Class {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Spinning,
+        Self::Hogging,
+        Self::Starved,
+        Self::Blocked,
+        Self::Stopped,
+        Self::Exited,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Spinning => "spinning",
@@ -148,6 +161,9 @@ pub struct Registers {
     pub r14: u64,
     pub r15: u64,
     pub cs: u16,
+    /// `None` where the kernel does not tell.
+    #[serde(default)]
+    pub ss: Option<u16>,
     pub cr2: u64,
 }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clockshim::hpet::LockReport;
-use clockshim::{OpenError, SourceKind};
+use clockshim::{ClockReport, OpenError, SourceKind};
 
 use super::examine::{self, Exposure};
 use super::hypothesis::{Hypothesis, Verdict};
 use super::lock_watch::LockWatch;
 use super::log::{self, Event};
 use super::report::{Class, ClockFacts, Figures, StallReport, ThreadFacts};
+use super::scribe::{Job, ms_since};
 use super::unwind::Unwinder;
 use super::verdict;
 use crate::device::Shared;
@@ -57,20 +58,33 @@ impl Rescuer {
         self.stuck_for = 0;
     }
 
-    /// One look. Goes over to another clock at once where this one holds its readers up. A lock that is stuck is to be told of.
+    /// One look. Goes over to another clock at once where this one holds its readers up. What is to be told of goes to `jobs`.
     pub fn look(
         &mut self,
         device: &Arc<Shared>,
         passed: Duration,
         watch: &mut LockWatch,
-    ) -> Option<StuckLock> {
-        self.after(device);
+        jobs: &mut Vec<Job>,
+    ) {
+        let stood_still = self.after(device).map(|it| Job::StoodStill(Box::new(it)));
         let clock = device.keeper.clock_report();
+        let torn = clock.lock.and_then(|lock| self.torn(&lock));
+        let stuck = self.look_at_lock(device, &clock, passed, watch);
+        let stuck = stuck.map(|it| Job::Stuck(Box::new(it)));
+        jobs.extend(stood_still.into_iter().chain(torn).chain(stuck));
+    }
+
+    fn look_at_lock(
+        &mut self,
+        device: &Arc<Shared>,
+        clock: &ClockReport,
+        passed: Duration,
+        watch: &mut LockWatch,
+    ) -> Option<StuckLock> {
         let Some(now) = clock.lock else {
             self.forget();
             return None;
         };
-        self.tell_torn(&now);
         let before = self.last.replace((clock.kind, now));
         let (_, before) = before.filter(|(kind, _)| *kind == clock.kind)?;
         let found = trouble(&before, &now, passed);
@@ -86,7 +100,10 @@ impl Rescuer {
         }
         self.forget();
         // First the rescue, then the evidence.
-        let switched = device.keeper.switch_to_best(&[]);
+        let switched = device.keeper.switch_to_best(&[clock.kind]);
+        if switched.is_ok() {
+            device.record.rescue();
+        }
         match trouble {
             Trouble::Stuck => {
                 let exposure = examine::expose(None, Some(now), watch, || device.keeper.lock_of(clock.kind));
@@ -95,6 +112,7 @@ impl Rescuer {
                     exposure,
                     gave_up: now.bail_outs - before.bail_outs,
                     switched,
+                    seen: clock::monotonic(),
                 })
             }
             Trouble::Frozen => {
@@ -119,38 +137,32 @@ impl Rescuer {
         }
     }
 
-    fn tell_torn(&mut self, lock: &LockReport) {
+    fn torn(&mut self, lock: &LockReport) -> Option<Job> {
         let now = clock::monotonic();
         let is_time = self
             .torn_told
             .is_none_or(|told| now.saturating_sub(told) > TORN_PAUSE);
-        if lock.torn_pairs > self.torn_pairs && is_time {
+        let all = lock.torn_pairs;
+        let pairs = all.saturating_sub(std::mem::replace(&mut self.torn_pairs, all));
+        (pairs > 0 && is_time).then(|| {
             self.torn_told = Some(now);
-            let message = format!(
-                "the lock word of the clock was read in two halves that never stood in it together, {} times; nobody stalled \
-                 (H7: {})",
-                lock.torn_pairs - self.torn_pairs,
-                Hypothesis::H7.summary()
-            );
-            let event = Event::Torn {
-                hypothesis: Hypothesis::H7,
-                pairs: lock.torn_pairs,
-            };
-            log::warning(&message, &event);
-        }
-        self.torn_pairs = lock.torn_pairs;
+            Job::Torn { pairs, all }
+        })
     }
 }
 
-/// Threads have stalled in the clock: another clock for those to come, and a fresh value for those that wait.
-pub fn fail_over(device: &Shared, report: &StallReport) {
+/// Threads have stalled in the clock `accused`: another clock for those to come, and a fresh value for those that wait.
+pub fn fail_over(device: &Shared, report: &StallReport, accused: SourceKind) {
     let clock = device.keeper.clock_report();
-    if clock.lock.is_none() {
-        return; // Somebody has left it already.
+    // Somebody may have left it since, for a clock that nothing is said against.
+    let switched = (clock.kind == accused).then(|| device.keeper.switch_to_best(&[accused]));
+    device.keeper.free_waiters(accused);
+    if let Some(switched) = switched {
+        if switched.is_ok() {
+            device.record.rescue();
+        }
+        tell(clock.name, "has stalled its readers", &switched, report, 0.0);
     }
-    let switched = device.keeper.switch_to_best(&[]);
-    device.keeper.free_waiters(clock.kind);
-    tell(device, clock.name, "has stalled its readers", &switched, report);
 }
 
 fn trouble(before: &LockReport, now: &LockReport, passed: Duration) -> Option<Trouble> {
@@ -177,21 +189,25 @@ struct Aftermath {
 }
 
 impl Rescuer {
-    /// Looks on at a clock that stood still, and tells when it is clear what that was.
-    fn after(&mut self, device: &Shared) {
-        let Some(aftermath) = &mut self.aftermath else {
-            return;
-        };
+    /// Looks on at a clock that stood still, until it is clear what that was.
+    fn after(&mut self, device: &Shared) -> Option<StoodStill> {
+        let aftermath = self.aftermath.as_mut()?;
         let now = device.keeper.counter_of(aftermath.kind);
         aftermath.looks += 1;
         aftermath.moved += u32::from(now != aftermath.last);
         aftermath.last = now;
-        if clock::monotonic().saturating_sub(aftermath.since) < AFTERMATH {
-            return;
-        }
-        let Some(aftermath) = self.aftermath.take() else {
-            return;
-        };
+        let is_clear = clock::monotonic().saturating_sub(aftermath.since) >= AFTERMATH;
+        is_clear.then(|| self.aftermath.take().map(StoodStill))?
+    }
+}
+
+/// A clock that was left since it stood still, and what became of it.
+#[derive(Debug)]
+pub struct StoodStill(Aftermath);
+
+impl StoodStill {
+    pub fn tell(self) {
+        let aftermath = self.0;
         let name = aftermath.facts.name.clone();
         let mut report = on_the_clock(aftermath.facts, None, 0);
         if aftermath.moved > 0 {
@@ -205,7 +221,8 @@ impl Rescuer {
                 fits_2019: None,
             };
         }
-        tell(device, &name, "stands still", &aftermath.switched, &report);
+        let late = ms_since(aftermath.since);
+        tell(&name, "stands still", &aftermath.switched, &report, late);
     }
 }
 
@@ -217,15 +234,16 @@ pub struct StuckLock {
     /// Readers that did, between two looks.
     gave_up: u64,
     switched: Result<SourceKind, OpenError>,
+    seen: Duration,
 }
 
 impl StuckLock {
-    pub fn tell(self, device: &Shared, unwinder: &mut Unwinder) {
+    pub fn tell(self, unwinder: &mut Unwinder) {
         let name = self.facts.name.clone();
         let holder = self.exposure.holder(unwinder);
         let report = on_the_clock(self.facts, holder, self.gave_up);
         let what = "holds its readers up: its lock is not given back";
-        tell(device, &name, what, &self.switched, &report);
+        tell(&name, what, &self.switched, &report, ms_since(self.seen));
     }
 }
 
@@ -257,25 +275,20 @@ fn on_the_clock(clock: ClockFacts, holder: Option<ThreadFacts>, packets: u64) ->
     report
 }
 
-fn tell(
-    device: &Shared,
-    from: &str,
-    what: &str,
-    switched: &Result<SourceKind, OpenError>,
-    report: &StallReport,
-) {
+/// `late` is in milliseconds after it was seen.
+fn tell(from: &str, what: &str, switched: &Result<SourceKind, OpenError>, report: &StallReport, late: f64) {
     let after = match switched {
         Ok(clock) => format!("using {clock} now"),
         Err(error) => format!("it stays in use: {error}"),
     };
     let empty = ClockFacts::default();
     let event = Event::Rescue {
+        told_after_ms: late,
         action: "failover",
         clock: report.clock.as_ref().unwrap_or(&empty),
         holder: report.holder.as_ref(),
         verdict: &report.verdict,
         hypothesis: report.verdict.hypothesis,
     };
-    device.record.rescue();
     log::rescue(&format!("clock {from} {what}; {after}"), &event);
 }

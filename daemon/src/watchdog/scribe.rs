@@ -4,22 +4,21 @@
 //! others, which that is no work for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use clockshim::SourceKind;
+
+use super::desk::Inbox;
 use super::examine::{Exposure, Witness};
 use super::log;
 use super::options::Action;
 use super::report::{StallReport, ThreadFacts};
-use super::rescue::{self, StuckLock};
+use super::rescue::{self, StoodStill, StuckLock};
 use super::unwind::Unwinder;
 use super::verdict;
 use crate::device::Shared;
+use crate::logging::Line;
 use crate::sys::{clock, thread};
-
-/// Jobs that wait at most. A stack of 48 KiB is in each sample.
-const BACKLOG: usize = 16;
 
 /// What is to be written, in this order.
 #[derive(Debug)]
@@ -27,17 +26,34 @@ pub enum Job {
     Stall(Box<Draft>),
     Recovered(Recovery),
     Stuck(Box<StuckLock>),
-    Dump(Vec<Witness>),
+    StoodStill(Box<StoodStill>),
+    /// Since the last time, and in all.
+    Torn {
+        pairs: u64,
+        all: u64,
+    },
+    /// So many reports were not made, and none came that could have said so.
+    Suppressed(u64),
+    Dump {
+        threads: Vec<Witness>,
+        asked: Duration,
+    },
 }
 
 /// A report without names.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Draft {
     pub report: StallReport,
     pub exposure: Exposure,
     pub others: Vec<Witness>,
     /// By the watchdog's clock.
     pub detected: Duration,
+    /// Where its first line stands in the log, which came at once.
+    pub first_line: Option<Line>,
+    /// There are too many reports already. It is judged and acted on all the same.
+    pub quiet: bool,
+    /// The clock that was in use.
+    pub accused: Option<SourceKind>,
 }
 
 #[derive(Debug)]
@@ -45,72 +61,49 @@ pub struct Recovery {
     pub worker: String,
     pub tid: u32,
     pub after_ms: f64,
+    /// The stall that is over was in the log.
+    pub was_reported: bool,
     /// When it was seen, by the watchdog's clock.
     pub seen: Duration,
-}
-
-/// The watchdog's end.
-#[derive(Debug)]
-pub struct Desk {
-    jobs: SyncSender<Job>,
-    keep_names: Arc<AtomicBool>,
-}
-
-impl Desk {
-    /// False where the scribe is so far behind that there is no room.
-    pub fn put(&self, job: Job) -> bool {
-        self.jobs.try_send(job).is_ok()
-    }
-
-    /// Whether names are worth keeping after the jobs in hand.
-    pub fn keep_names(&self, keep: bool) {
-        self.keep_names.store(keep, Ordering::Relaxed);
-    }
 }
 
 #[derive(Debug)]
 pub struct Scribe {
     device: Arc<Shared>,
     action: Action,
-    jobs: Receiver<Job>,
+    inbox: Inbox,
     /// Kept while anybody is stalled: making the tables takes long, keeping them megabytes.
     names: Option<Unwinder>,
-    keep_names: Arc<AtomicBool>,
 }
 
 impl Scribe {
-    pub fn new(device: Arc<Shared>, action: Action) -> (Self, Desk) {
-        let (sender, jobs) = sync_channel(BACKLOG);
-        let keep_names = Arc::<AtomicBool>::default();
-        let desk = Desk {
-            jobs: sender,
-            keep_names: keep_names.clone(),
-        };
-        let names = None;
-        let scribe = Self {
+    pub fn new(device: Arc<Shared>, action: Action, inbox: Inbox) -> Self {
+        Self {
             device,
             action,
-            jobs,
-            names,
-            keep_names,
-        };
-        (scribe, desk)
+            inbox,
+            names: None,
+        }
     }
 
     /// Until the watchdog has ended and everything is written.
     pub fn run(mut self) {
         // Where that is allowed: a report that comes late helps little.
         let _ = thread::set_nice(-10);
-        while let Ok(job) = self.jobs.recv() {
+        while let Some(job) = self.inbox.take() {
             match job {
                 Job::Stall(draft) => self.stall(*draft),
-                Job::Recovered(it) => {
-                    log::recovered(&it.worker, it.tid, it.after_ms, ms_since(it.seen));
+                Job::Recovered(recovery) => {
+                    self.device.record.recovered(recovery.after_ms);
+                    log::recovered(&recovery, ms_since(recovery.seen));
                 }
-                Job::Stuck(lock) => lock.tell(&self.device, self.names.get_or_insert_with(Unwinder::read)),
-                Job::Dump(threads) => log::dump(&self.develop(&threads)),
+                Job::Stuck(lock) => lock.tell(self.names.get_or_insert_with(Unwinder::read)),
+                Job::StoodStill(clock) => clock.tell(),
+                Job::Torn { pairs, all } => log::torn(pairs, all),
+                Job::Suppressed(count) => log::suppressed(count),
+                Job::Dump { threads, asked } => log::dump(&self.develop(&threads), ms_since(asked)),
             }
-            if !self.keep_names.load(Ordering::Relaxed) {
+            if !self.inbox.keeps_names() {
                 self.names = None;
             }
         }
@@ -125,9 +118,11 @@ impl Scribe {
             ..draft.report
         };
         report.verdict = verdict::judge(&report);
-        self.device.record.report(&report);
-        log::report(&report, ms_since(draft.detected));
-        self.act(&report);
+        if !draft.quiet {
+            self.device.record.report(&report);
+            log::report(&report, draft.first_line, ms_since(draft.detected));
+        }
+        self.act(&report, draft.accused);
     }
 
     fn develop(&mut self, witnesses: &[Witness]) -> Vec<ThreadFacts> {
@@ -135,13 +130,14 @@ impl Scribe {
         witnesses.iter().map(|witness| witness.facts(unwinder)).collect()
     }
 
-    fn act(&self, report: &StallReport) {
+    fn act(&self, report: &StallReport, accused: Option<SourceKind>) {
         match self.action {
             Action::Off | Action::Log => {}
-            Action::Failover if report.verdict.hypothesis.is_some() => {
-                rescue::fail_over(&self.device, report);
+            Action::Failover => {
+                if let Some(accused) = accused.filter(|_| report.verdict.hypothesis.is_some()) {
+                    rescue::fail_over(&self.device, report, accused);
+                }
             }
-            Action::Failover => {}
             Action::Abort => {
                 tracing::error!(target: "watchdog", "watchdog: ends the process, as asked for by Action = abort");
                 std::process::abort();
@@ -150,6 +146,7 @@ impl Scribe {
     }
 }
 
-fn ms_since(then: Duration) -> f64 {
+/// By the watchdog's clock.
+pub fn ms_since(then: Duration) -> f64 {
     clock::monotonic().saturating_sub(then).as_secs_f64() * 1e3
 }

@@ -5,32 +5,42 @@ use std::fmt::{self, Write as _};
 use clockshim::hpet::{Contended, LockReport};
 
 use super::hypothesis::Verdict;
-use super::report::{ClockFacts, Figures, Frame, Registers, Sample, StallReport, ThreadFacts};
+use super::report::{Class, ClockFacts, Figures, Frame, Registers, Sample, StallReport, ThreadFacts};
 use super::verdict::activity;
 
 /// The first line of a report, which is known before anything else. Formatting it allocates nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Headline<'a> {
     pub cpu: Option<u32>,
-    pub stuck_ms: f64,
+    /// `None` for one that has not stalled, but ended.
+    pub stuck_ms: Option<f64>,
     pub worker: &'a str,
     pub tid: u32,
 }
 
 impl fmt::Display for Headline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { worker, tid, .. } = self;
+        let Some(stuck_ms) = self.stuck_ms else {
+            return write!(f, "BUG: thread ended - [{worker}:{tid}]");
+        };
         f.write_str("BUG: soft lockup - CPU#")?;
         match self.cpu {
             Some(cpu) => write!(f, "{cpu}")?,
             None => f.write_char('?')?,
         }
-        write!(
-            f,
-            " stuck for {}! [{}:{}]",
-            Span(self.stuck_ms),
-            self.worker,
-            self.tid
-        )
+        write!(f, " stuck for {}! [{worker}:{tid}]", Span(stuck_ms))
+    }
+}
+
+impl Headline<'_> {
+    /// Whose report it is, for one that does not stand beneath its first line.
+    pub fn of_what(&self) -> String {
+        let Self { worker, tid, .. } = self;
+        match self.stuck_ms {
+            Some(stuck_ms) => format!("[{worker}:{tid}], stuck for {} at detection", Span(stuck_ms)),
+            None => format!("[{worker}:{tid}], which ended"),
+        }
     }
 }
 
@@ -51,10 +61,17 @@ impl StallReport {
     pub fn headline(&self) -> Headline<'_> {
         Headline {
             cpu: self.cpu,
-            stuck_ms: self.stuck_ms,
+            stuck_ms: (self.class != Class::Exited || self.stuck_ms > 0.0).then_some(self.stuck_ms),
             worker: &self.worker,
             tid: self.tid,
         }
+    }
+
+    /// The first sample that has registers, and its number from 1; the first of all where none has.
+    pub fn shown_sample(&self) -> Option<(usize, &Sample)> {
+        let answered = self.samples.iter().position(|sample| sample.registers.is_some());
+        let index = answered.unwrap_or(0);
+        Some((index + 1, self.samples.get(index)?))
     }
 
     /// Everything but the headline, a line each.
@@ -78,14 +95,19 @@ impl StallReport {
             format!("Class: {} ({})", self.class, figures(&self.figures)),
         ];
         lines.extend(self.panic.as_ref().map(|panic| format!("Panic: {panic}")));
-        if let Some(first) = self.samples.first() {
-            lines.extend(first_sample(first));
+        let shown = self.shown_sample();
+        if let Some((number, sample)) = shown {
+            if number > 1 {
+                lines.push(format!("Registers and Call Trace: of sample {number}"));
+            }
+            lines.extend(first_sample(sample));
         }
         lines.extend(self.clock.as_ref().and_then(clock));
-        if let Some(first) = self.samples.first() {
-            lines.extend(call_trace("Call Trace:", &first.call_trace));
-            let later = self.samples.iter().enumerate().skip(1);
-            lines.extend(later.map(|(i, sample)| later_sample(i + 1, sample, first)));
+        if let (Some((number, shown)), Some(first)) = (shown, self.samples.first()) {
+            lines.extend(call_trace("Call Trace:", &shown.call_trace));
+            let others = self.samples.iter().enumerate().map(|(i, sample)| (i + 1, sample));
+            let others = others.filter(|(other, _)| *other != number);
+            lines.extend(others.map(|(number, sample)| other_sample(number, sample, first)));
         }
         lines.extend(self.holder.iter().flat_map(|holder| thread("Holder", holder)));
         lines.push(verdict(&self.verdict));
@@ -163,8 +185,12 @@ fn place(sample: &Sample, registers: &Registers) -> String {
 
 /// In the kernel's order. What user mode cannot see is not made up.
 fn register_lines(r: &Registers) -> [String; 9] {
+    let ss = match r.ss {
+        Some(ss) => format!("{ss:04x}"),
+        None => "n/a".to_owned(),
+    };
     [
-        format!("RSP: 002b:{:016x} EFLAGS: {:08x}", r.rsp, r.eflags),
+        format!("RSP: {ss}:{:016x} EFLAGS: {:08x} ORIG_RAX: n/a", r.rsp, r.eflags),
         format!("RAX: {:016x} RBX: {:016x} RCX: {:016x}", r.rax, r.rbx, r.rcx),
         format!("RDX: {:016x} RSI: {:016x} RDI: {:016x}", r.rdx, r.rsi, r.rdi),
         format!("RBP: {:016x} R08: {:016x} R09: {:016x}", r.rbp, r.r8, r.r9),
@@ -267,7 +293,7 @@ fn without_generics(symbol: &str) -> &str {
     }
 }
 
-fn later_sample(number: usize, sample: &Sample, first: &Sample) -> String {
+fn other_sample(number: usize, sample: &Sample, first: &Sample) -> String {
     let head = format!("Sample {number} (+{:.0} ms):", sample.after_ms);
     let place = match &sample.registers {
         Some(registers) => format!("RIP {}", place(sample, registers)),

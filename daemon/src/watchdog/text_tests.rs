@@ -31,6 +31,7 @@ fn sample(after_ms: f64) -> Sample {
             rsi: 0x18a4_c89e,
             eflags: 0x202,
             cs: 0x33,
+            ss: Some(0x2b),
             ..Registers::default()
         }),
         code: Some("f3 90 <49> 8b 08".to_owned()),
@@ -126,7 +127,7 @@ fn the_report_reads_like_the_kernels() {
         "Class: spinning (99% user, 0% system, 0% waiting for a CPU, 0 yields, 0 packets in 23.0 s; at stamp, state R)",
         "RIP: 0033:clockshim::hpet::lock::CombiningLock::wait+0x1f/0x60 clockshim/src/hpet/lock.rs:149",
         "Code: f3 90 <49> 8b 08",
-        "RSP: 002b:0000000000000000 EFLAGS: 00000202",
+        "RSP: 002b:0000000000000000 EFLAGS: 00000202 ORIG_RAX: n/a",
         "RAX: 0000000000000000 RBX: 0000000000000000 RCX: 18a4c89e00000001",
         "FS:  n/a GS:  n/a knlGS: n/a",
         "Clock: hpet-sim faithful  word 18a4c89e00000001 (value 18a4c89e, locked)  owner wg-rx/0:7928 for 23s  \
@@ -156,15 +157,50 @@ fn a_thread_without_registers_says_why() {
         unanswered: Some("no answer to a signal in 50 ms".to_owned()),
         ..Sample::default()
     }];
-    report.class = Class::Stopped;
+    report.class = Class::Exited;
+    report.stuck_ms = 0.0;
     report.panic = Some("index out of bounds at src/x.rs:1:2".to_owned());
     let text = report.to_string();
     assert!(
         text.contains("\nRIP: n/a (no answer to a signal in 50 ms)\n"),
         "{text}"
     );
+    assert!(
+        text.starts_with("watchdog: BUG: thread ended - [wg-tx/0:7927]\n"),
+        "{text}"
+    );
     assert!(text.contains("\nPanic: index out of bounds"), "{text}");
     assert!(!text.contains("RAX"), "nothing is made up: {text}");
+}
+
+/// The first did not answer, as one that was not let run at that time.
+#[test]
+fn the_first_sample_with_registers_is_shown() {
+    let mut report = report();
+    let mute = Sample {
+        unanswered: Some("no answer to a signal in 50 ms".to_owned()),
+        lock: Some(lock()),
+        ..Sample::default()
+    };
+    report.samples[1].registers.as_mut().unwrap().ss = None;
+    report.samples.insert(0, mute);
+    report.samples.remove(1);
+    let text = report.to_string();
+    for line in [
+        "Registers and Call Trace: of sample 2",
+        "RIP: 0033:clockshim::hpet::lock::CombiningLock::wait+0x1f/0x60 clockshim/src/hpet/lock.rs:149",
+        "RSP: n/a:0000000000000000 EFLAGS: 00000202 ORIG_RAX: n/a",
+        "Sample 1 (+0 ms): no registers (no answer to a signal in 50 ms)  +0 packets  word unchanged",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line:?} in\n{text}");
+    }
+    assert_eq!(text.matches("Call Trace:").count(), 2, "{text}");
+    report.samples.truncate(1);
+    assert!(
+        report
+            .to_string()
+            .contains("\nRIP: n/a (no answer to a signal in 50 ms)\n")
+    );
 }
 
 #[test]
@@ -180,7 +216,7 @@ fn spans_are_as_long_as_they_need_to_be() {
     let headline = |stuck_ms| {
         Headline {
             cpu: None,
-            stuck_ms,
+            stuck_ms: Some(stuck_ms),
             worker: "wg-rx/1",
             tid: 9,
         }

@@ -17,6 +17,7 @@ pub struct Headline {
 /// `line` is clean. `None` for any other line.
 pub fn parse(line: &str) -> Option<Headline> {
     soft(line)
+        .or_else(|| own(line))
         .or_else(|| hard(line))
         .or_else(|| rcu::headline(line))
         .or_else(|| panic(line))
@@ -30,6 +31,23 @@ fn soft(line: &str) -> Option<Headline> {
         cpu: after(rest, "CPU#"),
         seconds: rest.split_once("stuck for ").and_then(|(_, span)| seconds(span)),
         task: task(rest),
+        ..Headline::default()
+    })
+}
+
+/// `report of [wg-tx/0:7927], stuck for 104ms at detection:`, where hpetun goes on with a report after other lines, and
+/// `BUG: thread ended - [wg-tx/0:7927]`.
+fn own(line: &str) -> Option<Headline> {
+    let line = line.strip_prefix("watchdog: ").unwrap_or(line);
+    if !line.starts_with("report of [") && !line.starts_with("BUG: thread ended - [") {
+        return None;
+    }
+    Some(Headline {
+        kind: Kind::Hpetun,
+        seconds: line
+            .split_once("], stuck for ")
+            .and_then(|(_, span)| seconds(span)),
+        task: Some(task(line)?),
         ..Headline::default()
     })
 }
@@ -187,6 +205,24 @@ mod tests {
         ] {
             check(line, HardLockup, Some(3), None, None);
         }
+    }
+
+    #[test]
+    fn a_report_may_go_on_later() {
+        let task = Some(("wg-tx/0", 7927));
+        for prefix in ["", "watchdog: "] {
+            for suffix in ["", " (seen 230 ms ago)"] {
+                let line = format!("{prefix}report of [wg-tx/0:7927], stuck for 104ms at detection{suffix}:");
+                check(&line, Kind::Hpetun, None, Some(0.104), task);
+            }
+        }
+        for line in [
+            "watchdog: BUG: thread ended - [wg-tx/0:7927]",
+            "report of [wg-tx/0:7927], which ended:",
+        ] {
+            check(line, Kind::Hpetun, None, None, task);
+        }
+        assert_eq!(parse("a report of [this] kind"), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod rcu;
 use std::collections::HashSet;
 
 use self::open::Open;
-use super::trace::{Kind, Section, Trace};
+use super::trace::{Kind, Section, Task, Trace};
 
 /// So many reports are kept; more are only counted.
 const MOST_REPORTS: usize = 1000;
@@ -91,6 +91,8 @@ impl Parser {
             self.wall = true;
         } else if self.is_panic_of_open(line) {
             self.panic(number);
+        } else if line.starts_with('{') && line.contains("\"event\":\"stalled\"") {
+            // Its report comes as an event of its own.
         } else if line.starts_with('{') && line.contains("\"report\"") {
             self.close();
             match own::event(line) {
@@ -104,15 +106,45 @@ impl Parser {
                 )),
             }
         } else if let Some(headline) = headline::parse(line) {
-            self.headline(number, line, headline);
+            let goes_on = line.contains("report of [") && headline.kind == Kind::Hpetun;
+            if !goes_on || !self.resume(number, headline.task.as_ref()) {
+                self.headline(number, line, headline);
+            }
+        } else if own::ends_report(line) {
+            self.close();
         } else if headline::is_foreign(line) {
             self.close();
             self.begin(number, Trace::default()).foreign = true;
         } else if line.starts_with("---[ end") {
             self.close();
         } else {
+            if let Some(tid) = own::thread_of_body(line)
+                && self
+                    .open
+                    .as_ref()
+                    .is_none_or(|open| !open.is_of(&tid) || open.trace.own.is_some())
+            {
+                self.resume(number, Some(&tid));
+            }
             self.body(number, line);
         }
+    }
+
+    /// Goes on with the report of hpetun's whose first line was read before those of others. False where there is none.
+    fn resume(&mut self, number: usize, task: Option<&Task>) -> bool {
+        self.close();
+        let is_it =
+            |trace: &Trace| trace.sections.is_empty() && trace.own.is_none() && trace.task.as_ref() == task;
+        let Some(at) = self.parsed.traces.iter().rposition(is_it) else {
+            return false;
+        };
+        let mut trace = self.parsed.traces.remove(at);
+        trace.lines.1 = number;
+        self.open = Some(Open {
+            trace,
+            ..Open::default()
+        });
+        true
     }
 
     /// Whether `line` is the panic that the open report leads to.

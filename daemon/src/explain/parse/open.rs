@@ -74,6 +74,11 @@ impl Open {
 }
 
 impl Open {
+    /// The report is of that thread, as far as it says.
+    pub fn is_of(&self, task: &Task) -> bool {
+        self.trace.task.as_ref().is_none_or(|own| own == task)
+    }
+
     /// No section has a RIP.
     pub fn shows_no_place(&self) -> bool {
         self.trace.sections.iter().all(|section| section.rip.is_none())

@@ -57,6 +57,31 @@ pub fn line(line: &str, open: &mut Open) -> bool {
     true
 }
 
+/// The thread that a body of a report is of: `CPU: 1 PID: 7901 TID: 7927 Comm: wg-tx/0  hpetun 0.1.0  Linux 6.18.44`.
+pub fn thread_of_body(line: &str) -> Option<Task> {
+    let rest = line.strip_prefix("CPU:")?;
+    let name = fields::value(rest, "Comm:")?.split_whitespace().next()?;
+    Some(Task {
+        name: name.to_owned(),
+        pid: Some(
+            fields::value(rest, "TID:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()?,
+        ),
+    })
+}
+
+/// What hpetun's watchdog says beside its reports: the lines that follow have a verdict or backtraces too.
+pub fn ends_report(line: &str) -> bool {
+    let line = line.strip_prefix("watchdog: ").unwrap_or(line);
+    let is_rescue =
+        line.starts_with("clock ") && (line.contains("; using ") || line.contains("; it stays in use"));
+    let is_dump = line.starts_with("state of ") && line.ends_with("as asked for by SIGUSR1");
+    is_rescue || is_dump
+}
+
 /// `wg-rx/0:7928  blocked ...`
 fn thread(text: &str) -> Option<Task> {
     let (name, pid) = text.split_whitespace().next()?.rsplit_once(':')?;
@@ -127,7 +152,7 @@ fn trace(message: String, report: StallReport) -> Trace {
         name: report.worker.clone(),
         pid: Some(report.tid),
     };
-    let sample = report.samples.first();
+    let sample = report.shown_sample().map(|(_, sample)| sample);
     let top = sample.map(|sample| {
         let (code, mut at) = code(sample.code.as_deref());
         Section {
@@ -162,7 +187,8 @@ fn trace(message: String, report: StallReport) -> Trace {
         headline: message,
         lines: (1, 1),
         cpu: report.cpu,
-        seconds: Some(report.stuck_ms / 1e3),
+        // A thread that ended was not stuck.
+        seconds: Some(report.stuck_ms / 1e3).filter(|seconds| *seconds > 0.0),
         task: Some(task),
         by: None,
         rcu: Rcu::default(),

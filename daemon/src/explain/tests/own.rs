@@ -144,9 +144,10 @@ fn check(report: &Explanation) {
 #[test]
 fn a_line_of_a_json_log() {
     let other = r#"{"timestamp":"2026-11-24T16:08:35Z","level":"INFO","message":"peer added","report":1}"#;
-    let found = only(&format!("{other}\n{}\n", event()));
+    let at_once = r#"{"level":"ERROR","message":"BUG: soft lockup - CPU#1 stuck for 23s! [wg-tx/0:7927]","event":"stalled","tid":7927}"#;
+    let found = only(&format!("{other}\n{at_once}\n{}\n", event()));
     check(&found);
-    assert_eq!(found.lines, (2, 2));
+    assert_eq!(found.lines, (3, 3));
     let lock = found.views[0].lock.as_ref().unwrap();
     assert_eq!(lock.word, Some(WORD));
     assert!(
@@ -266,4 +267,78 @@ fn what_the_watchdog_writes() {
     assert_eq!(read.views[0].facts, whole.views[0].facts);
     assert_eq!(read.views[0].lock, whole.views[0].lock);
     assert_eq!(read.views[1].call_trace, whole.views[1].call_trace);
+}
+
+/// First lines come at once, and what belongs to them later.
+#[test]
+fn reports_of_several_threads_are_told_apart() {
+    let of = |worker: &str, tid: u32, hypothesis: Hypothesis| {
+        let mut report = StallReport {
+            worker: worker.to_owned(),
+            tid,
+            ..report()
+        };
+        report.verdict.hypothesis = Some(hypothesis);
+        let text = report.to_string();
+        let (headline, body) = text.split_once('\n').unwrap();
+        (headline.to_owned(), body.to_owned())
+    };
+    let (tx, tx_body) = of("wg-tx/0", 7927, Hypothesis::H2);
+    let (rx, rx_body) = of("wg-rx/0", 7929, Hypothesis::H6);
+    let (lost, _) = of("wg-rx/1", 7930, Hypothesis::H6);
+    let (_, late_body) = of("wg-tx/1", 7931, Hypothesis::H3);
+    let late = "watchdog: report of [wg-tx/1:7931], stuck for 23s at detection (seen 230 ms ago):";
+    let rescue = "watchdog: clock hpet-sim has stalled its readers; using tsc now\nVerdict: H4 (the lock is lost): it is\n\
+        Holder: x:9  asleep";
+    for of_rx in [
+        "",
+        "watchdog: report of [wg-rx/0:7929], stuck for 23s at detection:\n",
+    ] {
+        let log = format!("{tx}\n{rx}\n{lost}\n{tx_body}\n{of_rx}{rx_body}\n{rescue}\n{late}\n{late_body}\n");
+        let found: Vec<_> = all(&log)
+            .into_iter()
+            .map(|report| {
+                let judgement = report.judgement;
+                let stays = judgement.map(|it| it.with(Standing::Stays)).unwrap_or_default();
+                (report.task.unwrap().pid.unwrap(), stays)
+            })
+            .collect();
+        let expected = [
+            (7927, vec![Hypothesis::H2]),
+            (7929, vec![Hypothesis::H6]),
+            (7930, vec![]),
+            (7931, vec![Hypothesis::H3]),
+        ];
+        assert_eq!(found, expected, "{log}");
+    }
+}
+
+#[test]
+fn a_thread_that_ended_is_not_called_stuck() {
+    let mut report = report();
+    report.class = Class::Exited;
+    report.stuck_ms = 0.0;
+    report.samples.clear();
+    report.panic = Some("index out of bounds at src/x.rs:1:2".to_owned());
+    let text = report.to_string();
+    let event = serde_json::json!({
+        "event": "stall",
+        "message": "BUG: thread ended - [wg-tx/0:7927]",
+        "report": report,
+    });
+    let later = text.replacen(
+        "BUG: thread ended - [wg-tx/0:7927]",
+        "report of [wg-tx/0:7927], which ended:",
+        1,
+    );
+    for text in [text, event.to_string(), later] {
+        let found = only(&text);
+        assert_eq!((found.kind, found.seconds), (Kind::Hpetun, None), "{text}");
+        assert_eq!(found.task.as_ref().unwrap().pid, Some(7927));
+        assert!(
+            found.summary[0].starts_with("hpetun's thread wg-tx/0 (7927) has ended"),
+            "{:?}",
+            found.summary
+        );
+    }
 }

@@ -1,6 +1,9 @@
 //! The thread `wg-watchdog`: looks at every heartbeat, reports who stalls, and does what is to be done about it.
 //!
-//! It reads no clock of `clockshim`'s, and takes no lock that a worker can hold.
+//! It reads no clock of `clockshim`'s, and takes no lock that a worker can hold, save two: its turn at the log, for which it waits
+//! 100 ms at most, and the timekeeper's where it goes over to another clock.
+
+mod stalls;
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,26 +12,24 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
+use super::desk::{Desk, desk};
 use super::detect::Event;
 use super::discipline::Discipline;
-use super::examine::{self, Exposure};
 use super::feeder::Feeder;
 use super::lock_watch::LockWatch;
-use super::log;
 use super::options::{Action, Options};
 use super::pause::Pauses;
 use super::post::{Post, Work};
-use super::report::{Class, Figures, StallReport};
 use super::rescue::Rescuer;
 use super::rest;
 use super::rhythm::Rhythm;
-use super::roster::{Life, Watched, remember_panics};
-use super::scribe::{Desk, Draft, Job, Recovery, Scribe};
+use super::roster::{Watched, remember_panics};
+use super::scribe::{Job, Recovery, Scribe};
 use super::steal::Steal;
-use super::text::Headline;
-use super::{classify, task};
+use super::task;
 use crate::device::Shared;
 use crate::sys::{clock, poll, thread};
+use stalls::Strike;
 
 /// Of SCHED_FIFO: over those who spin at the lowest one, under the kernel's own interrupt threads (50).
 const PRIORITY: i32 = 2;
@@ -41,6 +42,8 @@ pub struct Watchdog {
     lock: LockWatch,
     rescuer: Rescuer,
     discipline: Discipline,
+    /// Whose present stall is in the log, by the number of its post.
+    reported: Vec<bool>,
     steal: Steal,
     feeder: Feeder,
     desk: Desk,
@@ -63,22 +66,13 @@ struct Lost {
     paused: Duration,
 }
 
-/// A stall whose report has begun.
-#[derive(Debug, Clone, Copy)]
-struct Strike {
-    post: usize,
-    tid: u32,
-    cpu: Option<u32>,
-    stuck_ms: f64,
-    number: u32,
-    suppressed: u64,
-}
-
 impl Watchdog {
     /// It, and who writes for it.
     pub fn new(device: Arc<Shared>, options: Options, threads: Vec<(Arc<Watched>, Work)>) -> (Self, Scribe) {
         remember_panics();
-        let (scribe, desk) = Scribe::new(device.clone(), options.action);
+        let (desk, inbox) = desk(threads.len());
+        let scribe = Scribe::new(device.clone(), options.action, inbox);
+        let reported = vec![false; threads.len()];
         let strikes = Vec::with_capacity(threads.len());
         let posts = threads
             .into_iter()
@@ -90,6 +84,7 @@ impl Watchdog {
             lock: LockWatch::default(),
             rescuer: Rescuer::default(),
             discipline: Discipline::default(),
+            reported,
             steal: Steal::new(task::tick()),
             feeder: Feeder::of_this_unit(),
             desk,
@@ -124,6 +119,10 @@ impl Watchdog {
             self.look();
         }
         self.bury();
+        if let Some(count) = self.discipline.take_suppressed() {
+            self.write(Job::Suppressed(count));
+        }
+        self.desk.close();
     }
 
     fn begin(&mut self) {
@@ -180,8 +179,12 @@ impl Watchdog {
         self.last = now;
         let lock = self.device.keeper.clock_report().lock;
         self.lock.look(now, lock);
-        if let Some(stuck) = self.rescuer.look(&self.device, passed, &mut self.lock) {
-            self.write(Job::Stuck(Box::new(stuck)));
+        let mut jobs = Vec::new();
+        self.rescuer.look(&self.device, passed, &mut self.lock, &mut jobs);
+        jobs.extend(self.discipline.left_unsaid(now).map(Job::Suppressed));
+        self.desk.offer_kept();
+        for job in jobs {
+            self.write(job);
         }
     }
 
@@ -202,11 +205,10 @@ impl Watchdog {
         self.posts.iter().any(|post| post.detector.is_stalled())
     }
 
-    fn write(&self, job: Job) {
+    /// False where it is lost.
+    fn write(&mut self, job: Job) -> bool {
         self.desk.keep_names(self.anybody_is_stalled());
-        if !self.desk.put(job) {
-            self.device.record.suppressed();
-        }
+        self.desk.put(job)
     }
 
     /// A watchdog that wakes late was held up by something that held up the others too: a sleep, a pause of the virtual machine, a
@@ -255,143 +257,18 @@ impl Watchdog {
                 return self.strike(index, now, stuck, number);
             }
             Some(Event::Recovered { stuck }) => {
-                let after_ms = stuck.as_secs_f64() * 1e3;
-                device.record.recovered(after_ms);
                 let (worker, tid) = (post.watched.name.clone(), post.watched.tid());
+                let was_reported = std::mem::take(&mut self.reported[index]);
                 self.write(Job::Recovered(Recovery {
                     worker,
                     tid,
-                    after_ms,
+                    after_ms: stuck.as_secs_f64() * 1e3,
+                    was_reported,
                     seen: now,
                 }));
             }
         }
         None
-    }
-
-    fn strike(&mut self, post: usize, now: Duration, stuck: Duration, number: u32) -> Option<Strike> {
-        let Some(suppressed) = self.discipline.allow(now) else {
-            self.device.record.suppressed();
-            return None;
-        };
-        let at = post;
-        let post = &mut self.posts[at];
-        let strike = Strike {
-            post: at,
-            tid: post.watched.tid(),
-            cpu: post.task().and_then(task::Task::usage).map(|usage| usage.cpu),
-            stuck_ms: stuck.as_secs_f64() * 1e3,
-            number,
-            suppressed,
-        };
-        log::headline(Headline {
-            cpu: strike.cpu,
-            stuck_ms: strike.stuck_ms,
-            worker: &post.watched.name,
-            tid: strike.tid,
-        });
-        Some(strike)
-    }
-
-    fn examine(&mut self, strike: Strike, detected: Duration) {
-        let post = &mut self.posts[strike.post];
-        let since = post.suspected_at().unwrap_or(detected);
-        // A signal would end the system call, so that is asked for first.
-        let (syscall, wchan) = post
-            .task()
-            .map_or((None, None), |task| (task.syscall(), task.wchan()));
-        let (thread, device) = (post.watched.clone(), self.device.clone());
-        let lock = || device.keeper.clock_report().lock;
-        let exposure = examine::expose(Some(&thread), lock(), &mut self.lock, lock);
-        let figures = Figures {
-            syscall,
-            wchan,
-            ..self.posts[strike.post].figures(clock::monotonic())
-        };
-        let report = StallReport {
-            tid: strike.tid,
-            stuck_ms: strike.stuck_ms,
-            number: strike.number,
-            suppressed: strike.suppressed,
-            cpu: strike.cpu.or(exposure.cpu()),
-            class: classify::classify(&figures),
-            figures,
-            ..self.outline(&thread, since)
-        };
-        let others = if self.options.all_workers {
-            examine::others(report.tid)
-        } else {
-            Vec::new()
-        };
-        self.write(Job::Stall(Box::new(Draft {
-            report,
-            exposure,
-            others,
-            detected,
-        })));
-    }
-
-    /// What is known of a stall by who it is that stalls, and since when.
-    fn outline(&self, thread: &Watched, since: Duration) -> StallReport {
-        let name = self.device.keeper.clock_report().name;
-        let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
-        StallReport {
-            worker: thread.name.clone(),
-            pid: std::process::id(),
-            tid: thread.tid(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: kernel_release(),
-            interface: self.device.tun.name().to_owned(),
-            function: thread.function.to_owned(),
-            clock: Some(self.lock.facts(clock::monotonic(), since, name, name_of)),
-            ..StallReport::default()
-        }
-    }
-
-    /// Reports threads that ended though nobody asked them to.
-    fn bury(&mut self) {
-        for post in 0..self.posts.len() {
-            if let Some(Life::Ended(Some(_))) = self.posts[post].watched.life() {
-                self.bury_one(post);
-            }
-        }
-    }
-
-    fn bury_one(&mut self, index: usize) {
-        let post = &mut self.posts[index];
-        let Some(Life::Ended(panic)) = post.watched.life() else {
-            return;
-        };
-        if std::mem::replace(&mut post.buried, true) || (panic.is_none() && self.device.is_stopping()) {
-            return;
-        }
-        let thread = post.watched.clone();
-        let pulse = thread.heart.pulse();
-        let figures = Figures {
-            stage: pulse.stage.as_str().to_owned(),
-            packets: pulse.packets,
-            yields: pulse.yields,
-            ..Figures::default()
-        };
-        let detected = clock::monotonic();
-        let report = StallReport {
-            number: 1,
-            class: Class::Exited,
-            figures,
-            panic,
-            ..self.outline(&thread, detected)
-        };
-        log::headline(report.headline());
-        self.write(Job::Stall(Box::new(Draft {
-            report,
-            exposure: Exposure::default(),
-            others: Vec::new(),
-            detected,
-        })));
-    }
-
-    fn dump(&mut self) {
-        self.write(Job::Dump(examine::others(0)));
     }
 }
 
@@ -404,9 +281,4 @@ fn run_before_others() -> &'static str {
         // On a busy machine it may look late.
         (Err(_), Err(_)) => "normal",
     }
-}
-
-fn kernel_release() -> String {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
-    release.unwrap_or_default().trim().to_owned()
 }
