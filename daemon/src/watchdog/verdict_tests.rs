@@ -3,8 +3,9 @@
 use clockshim::hpet::{CombiningLock, Contended, LockReport};
 
 use super::super::hypothesis::Hypothesis::{self, H1, H2, H3, H4, H5, H6, H8, H9, H10};
+use super::super::judge_clock::judge_clock;
 use super::super::report::{Class, ClockFacts, Figures, Frame, Sample, StallReport, ThreadFacts};
-use super::{judge, judge_clock};
+use super::judge;
 
 const WAIT: &str = "clockshim::hpet::lock::CombiningLock::wait";
 const SECTION: &str = "clockshim::hpet::lock::CombiningLock::section";
