@@ -222,7 +222,7 @@ impl Sink {
         let end = if self.cut.swap(false, Relaxed) { "\n" } else { "" };
         let what = format!("{lost} log lines were lost: nobody read them");
         let what = if super::is_json() {
-            super::json_line(tracing::Level::WARN, module_path!(), &what, &Lost { lost })
+            super::json::json_line(tracing::Level::WARN, module_path!(), &what, &Lost { lost })
         } else {
             format!("{what}\n").into_bytes()
         };
