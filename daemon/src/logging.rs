@@ -1,5 +1,6 @@
 //! Where logs go, which of them, and how often the network may cause one.
 
+mod descriptor;
 mod json;
 mod stderr;
 
