@@ -1,9 +1,11 @@
 //! Where logs go, which of them, and how often the network may cause one.
 
+mod descriptor;
+mod json;
 mod stderr;
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
@@ -11,15 +13,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use clockshim::{BootDuration, BootInstant};
 use parking_lot::Mutex;
-use serde::Serialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use json::{json_event, short_json_event};
 pub use stderr::Line;
 use stderr::Stderr;
 
@@ -156,46 +156,6 @@ pub fn is_json() -> bool {
     FORMAT.load(Ordering::Relaxed) == Format::Json as u8
 }
 
-/// Logs one JSON object with all fields of `event`, nested ones too, which a tracing event cannot have. For JSON logs.
-pub fn json_event<T: Serialize>(level: tracing::Level, target: &str, message: &str, event: &T) {
-    Stderr::line(&json_line(level, target, message, event));
-}
-
-fn json_line<T: Serialize>(level: tracing::Level, target: &str, message: &str, event: &T) -> Vec<u8> {
-    let object = JsonEvent {
-        timestamp: Shown(Now),
-        level: level.as_str(),
-        target,
-        message: Shown(message),
-        event,
-    };
-    let mut line = serde_json::to_vec(&object).unwrap_or_default();
-    line.push(b'\n');
-    line
-}
-
-/// The same without an allocation, for an event that is short. One that is not is left out.
-pub fn short_json_event<T: Serialize>(
-    level: tracing::Level,
-    target: &str,
-    message: impl fmt::Display,
-    event: &T,
-) {
-    let mut room = [0; 1024];
-    let mut rest = &mut room[..];
-    let object = JsonEvent {
-        timestamp: Shown(Now),
-        level: level.as_str(),
-        target,
-        message: Shown(message),
-        event,
-    };
-    if serde_json::to_writer(&mut rest, &object).is_ok() && rest.write_all(b"\n").is_ok() {
-        let end = rest.len();
-        Stderr::line(&room[..room.len() - end]);
-    }
-}
-
 /// The line that the calling thread logged last. `None` where it was lost, or went to the journal.
 pub fn last_line() -> Option<Line> {
     Stderr::last()
@@ -209,35 +169,6 @@ pub fn block(after: Option<Line>, opening: impl FnOnce(), write: impl FnOnce()) 
         write();
     } else {
         Stderr::block(after, opening, write);
-    }
-}
-
-#[derive(Serialize)]
-#[serde(bound(serialize = "M: fmt::Display, T: Serialize"))]
-struct JsonEvent<'a, M: fmt::Display, T> {
-    timestamp: Shown<Now>,
-    level: &'static str,
-    target: &'a str,
-    message: Shown<M>,
-    #[serde(flatten)]
-    event: &'a T,
-}
-
-/// A string in JSON that is made as it is written.
-struct Shown<T>(T);
-
-impl<T: fmt::Display> Serialize for Shown<T> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// The time, as text logs have it.
-struct Now;
-
-impl fmt::Display for Now {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SystemTime.format_time(&mut Writer::new(f))
     }
 }
 

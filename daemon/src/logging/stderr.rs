@@ -7,10 +7,10 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::descriptor::{with_stderr, write_some};
 use crate::sys::poll;
 
 /// A pipe that is writable takes so much at once (PIPE_BUF), whole.
@@ -45,7 +45,7 @@ impl Stderr {
             block.map(|block| block.extend_from_slice(line)).is_some()
         });
         if !is_kept {
-            LAST.set(SINK.write(&io::stderr(), &[line]));
+            LAST.set(with_stderr(|stderr| SINK.write(&stderr, &[line])));
         }
     }
 
@@ -58,7 +58,9 @@ impl Stderr {
     /// unless `after` is the last line that was written.
     pub fn block(after: Option<Line>, opening: impl FnOnce(), write: impl FnOnce()) {
         let (opening, lines) = (gathered(opening), gathered(write));
-        LAST.set(SINK.write_after(&io::stderr(), after, &opening, &lines));
+        LAST.set(with_stderr(|stderr| {
+            SINK.write_after(&stderr, after, &opening, &lines)
+        }));
     }
 }
 
@@ -182,18 +184,19 @@ impl Sink {
         written
     }
 
-    /// Past the lock and the buffer that `std::io::Stderr` has.
     fn put_piece(&self, file: &impl AsFd, piece: &[u8]) -> Option<usize> {
         for _ in 0..PATIENCE.as_millis() {
             if !self.has_room(file) {
                 return None;
             }
-            match nix::unistd::write(file.as_fd(), piece) {
+            match write_some(file, piece) {
                 Ok(written) => return Some(written),
-                Err(Errno::EAGAIN) => std::thread::sleep(PAUSE),
-                Err(Errno::EINTR) => {}
-                // Whatever is wrong with it, to try again would not help.
-                Err(_) => return Some(piece.len()),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
+                    io::ErrorKind::Interrupted => {}
+                    // Whatever is wrong with it, to try again would not help.
+                    _ => return Some(piece.len()),
+                },
             }
         }
         None
@@ -222,7 +225,7 @@ impl Sink {
         let end = if self.cut.swap(false, Relaxed) { "\n" } else { "" };
         let what = format!("{lost} log lines were lost: nobody read them");
         let what = if super::is_json() {
-            super::json_line(tracing::Level::WARN, module_path!(), &what, &Lost { lost })
+            super::json::json_line(tracing::Level::WARN, module_path!(), &what, &Lost { lost })
         } else {
             format!("{what}\n").into_bytes()
         };

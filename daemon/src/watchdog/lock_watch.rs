@@ -6,6 +6,7 @@ use std::time::Duration;
 use clockshim::hpet::LockReport;
 
 use super::report::ClockFacts;
+use super::task;
 
 /// Changes that are remembered: five seconds of a lock that lives, looked at each 20 ms.
 const REMEMBERED: usize = 256;
@@ -101,6 +102,7 @@ impl LockWatch {
             name: clock.to_owned(),
             lock: Some(lock),
             owner: name_of(lock.owner),
+            owner_is_there: (lock.locked && lock.owner != 0).then(|| task::is_there(lock.owner)),
             held_ms: if lock.locked { ms(self.taken) } else { 0.0 },
             value_same_ms: ms(self.changed),
             counted_ms: ms(from),

@@ -7,10 +7,10 @@ use serde::Serialize;
 use tracing::{Level, error, info, warn};
 
 use super::hypothesis::{Hypothesis, Verdict};
+use super::judge_clock::judge_clock;
 use super::report::{ClockFacts, StallReport, ThreadFacts};
 use super::scribe::Recovery;
 use super::text::{self, Headline};
-use super::verdict::judge_clock;
 use crate::logging::{self, Line};
 
 const TARGET: &str = "watchdog";

@@ -14,6 +14,7 @@ pub mod examine;
 pub mod feeder;
 pub mod heartbeat;
 pub mod hypothesis;
+pub mod judge_clock;
 pub mod lock_watch;
 pub mod log;
 pub mod options;

@@ -192,6 +192,9 @@ pub struct ClockFacts {
     pub lock: Option<LockReport>,
     /// Name of the thread that owns the lock; `None` for nobody, and for one that is not known.
     pub owner: Option<String>,
+    /// Whether this process has a thread with the owner's id. `None` where nobody looked.
+    #[serde(default)]
+    pub owner_is_there: Option<bool>,
     /// For so long nobody has taken the lock anew.
     pub held_ms: f64,
     /// For so long the value has been the same.

@@ -13,6 +13,7 @@ use super::lock_watch::LockWatch;
 use super::log::{self, Event};
 use super::report::{Class, ClockFacts, Figures, StallReport, ThreadFacts};
 use super::scribe::{Job, ms_since};
+use super::task;
 use super::unwind::Unwinder;
 use super::verdict;
 use crate::device::Shared;
@@ -253,6 +254,7 @@ fn stuck(clock: &'static str, watch: &LockWatch, now: LockReport) -> ClockFacts 
     ClockFacts {
         lock: Some(now),
         owner: name_of(now.owner),
+        owner_is_there: (now.owner != 0).then(|| task::is_there(now.owner)),
         acquisitions: 0,
         ..watch.facts(clock::monotonic(), Duration::ZERO, clock, name_of)
     }

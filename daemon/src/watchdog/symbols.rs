@@ -1,7 +1,7 @@
 //! Addresses of this process made into names: of its own code, of libraries, of the kernel's vDSO.
 //!
-//! Taken from the files when a report is made and forgotten after it: tables of megabytes for something that hopefully
-//! never happens. Files are mapped, and a table is made of one when an address in it is asked for: a report should not wait
+//! Taken from the files when a report is made and forgotten once nobody is stalled any more: tables of megabytes for
+//! something that hopefully never happens. Files are mapped, and a table is made of one when an address in it is asked for: a report should not wait
 //! for what it does not need.
 
 use std::cell::OnceCell;

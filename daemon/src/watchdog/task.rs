@@ -76,6 +76,11 @@ impl Task {
     }
 }
 
+/// Whether this process has such a thread, a known one or not.
+pub fn is_there(tid: u32) -> bool {
+    fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(true)
+}
+
 /// One of the kernel's clock ticks, in which `/proc` counts.
 pub fn tick() -> Duration {
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
@@ -191,5 +196,6 @@ mod tests {
         while task.usage().unwrap().run_ns < before.run_ns + 2_000_000 {}
         assert_eq!(task.usage().unwrap().state, b'R');
         assert!(Task::open(u32::MAX >> 1).is_err());
+        assert!(is_there(task.tid) && !is_there(u32::MAX >> 1));
     }
 }

@@ -6,7 +6,7 @@ use clockshim::hpet::{Contended, LockReport};
 
 use super::hypothesis::Verdict;
 use super::report::{Class, ClockFacts, Figures, Frame, Registers, Sample, StallReport, ThreadFacts};
-use super::verdict::activity;
+use super::verdict::{activity, is_frozen};
 
 /// The first line of a report, which is known before anything else. Formatting it allocates nothing.
 #[derive(Debug, Clone, Copy)]
@@ -160,6 +160,9 @@ fn figures(figures: &Figures) -> String {
         if let Some(value) = value {
             let _ = write!(text, ", {what} {value}");
         }
+    }
+    if is_frozen(figures) {
+        text.push_str(", frozen by a cgroup");
     }
     text
 }

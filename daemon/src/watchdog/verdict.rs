@@ -3,7 +3,7 @@
 use clockshim::hpet::Contended;
 
 use super::hypothesis::{Fit, Hypothesis, Verdict};
-use super::report::{Class, Frame, StallReport, ThreadFacts};
+use super::report::{Class, Figures, Frame, StallReport, ThreadFacts};
 use Hypothesis::{H1, H2, H3, H4, H5, H6, H7, H8, H9, H10};
 
 /// Who had the processor for less than this share of the time, and was ready to run, is kept from it.
@@ -13,13 +13,13 @@ const KEPT_WAITING: f64 = 10.0;
 pub fn judge(report: &StallReport) -> Verdict {
     let Some(facts) = Facts::of(report) else {
         return Verdict {
-            reason: why_none(report, 0, false),
+            reason: why_none(report, None),
             ..Verdict::default()
         };
     };
     let Some((hypothesis, reason)) = facts.hypothesis() else {
         return Verdict {
-            reason: why_none(report, facts.reading, facts.word_changes),
+            reason: why_none(report, Some(&facts)),
             ..Verdict::default()
         };
     };
@@ -31,61 +31,6 @@ pub fn judge(report: &StallReport) -> Verdict {
             .filter_map(|other| Some((other, facts.against(other)?)))
             .collect(),
         fits_2019: Some(facts.fit(hypothesis)),
-    }
-}
-
-/// Which hypothesis a clock bears out that the arbiter found wrong, and why. Nobody need have stalled.
-pub fn judge_clock(verdict: &clockshim::Verdict) -> (Option<Hypothesis>, String) {
-    if let Some(slow) = verdict.slow {
-        let times = slow.read_ns / slow.at_first_ns.max(1);
-        return (
-            None,
-            format!("it may be right, but whoever reads it waits {times} times as long"),
-        );
-    }
-    let onset = verdict.onset;
-    let seconds = |nanos: i64| nanos.unsigned_abs() as f64 / 1e9;
-    let (before, after) = onset.counter;
-    if onset.stood_still() || verdict.deviation.stood_still() {
-        let reason = format!("the counter stood at {after:#x}, while the others went on");
-        (Some(H3), reason)
-    } else if after < before
-        && onset.since_zero_ns <= onset.span_ns
-        && onset.gained_ns.unsigned_abs() > onset.span_ns / 200
-    {
-        let reason = format!("the counter fell from {before:#x} to {after:#x}: it started again from zero");
-        (Some(H9), reason)
-    } else if !verdict.is_jump() {
-        let rate = verdict.deviation.gained_ns as f64 / verdict.deviation.span_ns.max(1) as f64;
-        if rate < 0.0 {
-            (
-                Some(H10),
-                format!("the counter goes on at {:.4} times its rate", 1.0 + rate),
-            )
-        } else {
-            (
-                None,
-                format!("the counter runs ahead, at {:.4} times its rate", 1.0 + rate),
-            )
-        }
-    } else if onset.or_else_ns().is_some() {
-        (
-            None,
-            "the counter jumped so far that it cannot be told which way".to_owned(),
-        )
-    } else if onset.gained_ns < 0 {
-        let reason = format!(
-            "it lost {:.3} s at once and goes on right, its counter not from zero: as after a turn of {:.1} s that nobody saw the end of",
-            seconds(onset.gained_ns),
-            onset.wrap_ns as f64 / 1e9
-        );
-        (Some(H8), reason)
-    } else {
-        let reason = format!(
-            "a step ahead of {:.3} s, and it goes on right",
-            seconds(onset.gained_ns)
-        );
-        (None, reason)
     }
 }
 
@@ -105,6 +50,8 @@ enum Holder<'a> {
     Nobody,
     /// It is held, and no thread says that it holds it, or one that is no more.
     Lost,
+    /// It is held by a thread that is there, or may be, and of which nothing else is known.
+    Unknown(u32),
     Itself,
     Other(&'a ThreadFacts),
 }
@@ -119,7 +66,11 @@ impl<'a> Facts<'a> {
             (false, _) => Holder::Nobody,
             (true, 0) => Holder::Lost,
             (true, owner) if owner == report.tid => Holder::Itself,
-            (true, _) => report.holder.as_ref().map_or(Holder::Lost, Holder::Other),
+            (true, owner) => match &report.holder {
+                Some(holder) => Holder::Other(holder),
+                None if clock.owner_is_there == Some(false) => Holder::Lost,
+                None => Holder::Unknown(owner),
+            },
         };
         Some(Self {
             report,
@@ -152,6 +103,10 @@ impl<'a> Facts<'a> {
                 _ if clock.acquisitions > 0 => Some((H3, self.for_frozen())),
                 Holder::Lost => Some((H4, self.for_lost())),
                 Holder::Other(holder) => Some(judge_holder(holder)),
+                Holder::Unknown(owner) => {
+                    let what = "nothing more is known of it";
+                    Some((H2, format!("thread {owner} holds the lock and is alive; {what}")))
+                }
                 Holder::Nobody => None,
             },
         }
@@ -236,11 +191,13 @@ impl<'a> Facts<'a> {
             H4 => match &self.holder {
                 Holder::Other(holder) => format!("owner alive, {}", activity(holder)),
                 Holder::Itself => "the thread owns it itself".to_owned(),
+                Holder::Unknown(_) => "owner alive".to_owned(),
                 Holder::Nobody => "the lock is free".to_owned(),
                 Holder::Lost if clock.acquisitions > 0 => "the lock goes from hand to hand".to_owned(),
                 Holder::Lost => return None,
             },
             H5 => match &self.holder {
+                Holder::Unknown(_) => return None,
                 Holder::Other(holder) if holder.call_trace.is_empty() => return None,
                 Holder::Other(_) | Holder::Itself => "no second read above the holder's".to_owned(),
                 _ => "no holder that could have".to_owned(),
@@ -249,6 +206,7 @@ impl<'a> Facts<'a> {
                 Holder::Other(holder) => {
                     format!("the holder is not waiting for a processor: {}", activity(holder))
                 }
+                Holder::Unknown(_) => return None,
                 Holder::Itself => "the holder runs".to_owned(),
                 _ => "no holder that could be".to_owned(),
             },
@@ -294,21 +252,33 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Why it is none of the hypotheses, where so many samples show it reading the clock.
-fn why_none(report: &StallReport, reading: usize, word_changes: bool) -> String {
+/// Why it is none of the hypotheses. No facts where the clock has no lock.
+fn why_none(report: &StallReport, facts: Option<&Facts<'_>>) -> String {
     let figures = &report.figures;
-    let has_lock = report.clock.as_ref().is_some_and(|clock| clock.lock.is_some());
+    let (reading, word_changes) = facts.map_or((0, false), |facts| (facts.reading, facts.word_changes));
+    // Without a sample nobody knows where it is, if its stage is that of reading the clock.
+    let is_elsewhere = facts.is_none_or(|facts| facts.answered > 0) || figures.stage != "stamp";
+    let but = |elsewhere: &'static str| {
+        if is_elsewhere {
+            elsewhere
+        } else {
+            "no sample answered, and it is at stage stamp"
+        }
+    };
     match report.class {
         Class::Exited => "the thread is no more".to_owned(),
         Class::Stopped => "it was stopped from outside".to_owned(),
+        Class::Blocked if is_frozen(figures) => "it is frozen by a cgroup".to_owned(),
         Class::Blocked if reading == 0 => format!(
-            "it waits in {}, not for the clock",
-            figures.syscall.as_deref().unwrap_or("the kernel")
+            "it waits in {}{}",
+            figures.syscall.as_deref().unwrap_or("the kernel"),
+            but(", not for the clock").replacen("no sample", "; no sample", 1)
         ),
-        Class::Starved if reading == 0 => {
-            "it is kept from the processor; the clock is not in its way".to_owned()
-        }
-        _ if !has_lock => "the packet clock has no lock for anybody to wait for".to_owned(),
+        Class::Starved if reading == 0 => format!(
+            "it is kept from the processor; {}",
+            but("the clock is not in its way")
+        ),
+        _ if facts.is_none() => "the packet clock has no lock for anybody to wait for".to_owned(),
         _ if reading == 0 => format!("it is at stage {}, not in the clock's reader", figures.stage),
         _ if word_changes => "it reads the clock, whose value lives".to_owned(),
         _ => "it reads the clock, and the evidence does not decide".to_owned(),
@@ -351,6 +321,12 @@ pub fn activity(thread: &ThreadFacts) -> String {
         (Some(_), None) => "asleep".to_owned(),
         (None, _) => "gone".to_owned(),
     }
+}
+
+/// By a cgroup's freezer, of version 1 or 2, as the kernel function tells that it sleeps in.
+pub fn is_frozen(figures: &Figures) -> bool {
+    let wchan = figures.wchan.as_deref().unwrap_or_default();
+    wchan.starts_with("__refrigerator") || wchan.starts_with("do_freezer_trap")
 }
 
 fn threads(count: u32) -> String {

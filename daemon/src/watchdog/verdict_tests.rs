@@ -3,8 +3,9 @@
 use clockshim::hpet::{CombiningLock, Contended, LockReport};
 
 use super::super::hypothesis::Hypothesis::{self, H1, H2, H3, H4, H5, H6, H8, H9, H10};
+use super::super::judge_clock::judge_clock;
 use super::super::report::{Class, ClockFacts, Figures, Frame, Sample, StallReport, ThreadFacts};
-use super::{judge, judge_clock};
+use super::judge;
 
 const WAIT: &str = "clockshim::hpet::lock::CombiningLock::wait";
 const SECTION: &str = "clockshim::hpet::lock::CombiningLock::section";
@@ -116,7 +117,66 @@ fn a_lock_that_changes_hands_over_one_value_is_h3() {
 fn a_lock_without_an_owner_is_h4() {
     assert_eq!(found(&waiting(0)), Some(H4));
     // An owner that no thread of the process is.
-    assert_eq!(found(&waiting(9)), Some(H4));
+    let mut report = waiting(9);
+    report.clock.as_mut().unwrap().owner_is_there = Some(false);
+    let verdict = judge(&report);
+    assert_eq!(verdict.hypothesis, Some(H4));
+    assert!(
+        verdict.reason.contains("thread 9, which is no more"),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn an_owner_of_whom_nothing_is_known_is_not_called_gone() {
+    for is_there in [Some(true), None] {
+        let mut report = waiting(9);
+        report.clock.as_mut().unwrap().owner_is_there = is_there;
+        let verdict = judge(&report);
+        assert_eq!(verdict.hypothesis, Some(H2));
+        assert!(!verdict.reason.contains("no more"), "{verdict:?}");
+        let ruled_out: Vec<_> = verdict.ruled_out.iter().map(|(other, _)| *other).collect();
+        assert!(ruled_out.contains(&H4) && !ruled_out.contains(&H5) && !ruled_out.contains(&H6));
+    }
+}
+
+/// Nobody knows where it is, so nobody says where it is not.
+#[test]
+fn without_a_sample_the_clock_is_not_cleared() {
+    for class in [Class::Starved, Class::Blocked] {
+        let mut report = waiting(9);
+        report.class = class;
+        report.samples = vec![Sample::default()];
+        report.clock.as_mut().unwrap().values_seen = 12;
+        let verdict = judge(&report);
+        assert_eq!(verdict.hypothesis, None);
+        assert!(
+            verdict.reason.contains("; no sample answered") && !verdict.reason.contains("not"),
+            "{verdict:?}"
+        );
+        // The lock alone tells, where one holds it all the while.
+        report.clock.as_mut().unwrap().values_seen = 1;
+        report.holder = holder('S', 0.0, Some("clock_nanosleep(0x1)"), &[]);
+        assert_eq!(found(&report), Some(H2));
+        // It is elsewhere by its own word.
+        report.figures.stage = "seal".to_owned();
+        let verdict = judge(&report);
+        assert_eq!(verdict.hypothesis, None);
+        assert!(verdict.reason.contains("not"), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_frozen_thread_is_said_to_be() {
+    for wchan in ["do_freezer_trap", "__refrigerator"] {
+        let mut report = waiting(9);
+        report.class = Class::Blocked;
+        report.figures.stage = "send".to_owned();
+        report.figures.wchan = Some(wchan.to_owned());
+        report.samples = vec![Sample::default()];
+        assert_eq!(judge(&report).reason, "it is frozen by a cgroup");
+        assert!(report.to_string().contains(", frozen by a cgroup)"));
+    }
 }
 
 #[test]

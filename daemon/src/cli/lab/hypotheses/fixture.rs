@@ -52,7 +52,6 @@ fn lines() -> Vec<String> {
         json!({"timestamp": at("07.500000"), "event": "clock", "message": "clock hpet-sim is wrong: it jumped",
             "hypothesis": null, "reason": "", "verdict": {"wrong": "hpet-sim"}}),
         json!({"timestamp": at("07.600000"), "event": "torn", "hypothesis": "H7", "pairs": 17, "message": "torn"}),
-        json!({"timestamp": at("07.700000"), "event": "late", "late_ms": 30.0, "message": "late"}),
     ];
     lines.iter().map(ToString::to_string).collect()
 }
@@ -78,6 +77,7 @@ fn stall_report(number: u32, stuck_ms: f64) -> StallReport {
         clock: Some(ClockFacts {
             name: "hpet-sim".to_owned(),
             lock: Some(lock),
+            owner_is_there: None,
             owner: Some("hpet-reader/0".to_owned()),
             held_ms: stuck_ms,
             value_same_ms: stuck_ms,

@@ -208,7 +208,7 @@ impl Found {
                 reason: verdict.reason.clone(),
                 fits_2019: verdict.fits_2019.clone(),
             }),
-            Kind::Recovered { .. } | Kind::Late => None,
+            Kind::Recovered { .. } => None,
         }
     }
 }

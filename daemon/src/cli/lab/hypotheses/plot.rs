@@ -270,7 +270,7 @@ mod tests {
                 .filter(|node| node.has_tag_name("path"))
                 .count()
         };
-        assert_eq!((marked("recovered"), marked("stall"), marked("late")), (1, 2, 1));
+        assert_eq!((marked("recovered"), marked("stall"), marked("torn")), (1, 2, 1));
         let curve = of_class("curve")[0].attribute("points").unwrap();
         assert_eq!(
             curve.split(' ').count(),

@@ -90,8 +90,6 @@ pub enum Kind {
         hypothesis: Option<Hypothesis>,
         pairs: u64,
     },
-    /// The watchdog itself was late, and blames nobody.
-    Late,
 }
 
 impl Log {
@@ -127,11 +125,13 @@ impl Log {
             let kind = serde_json::from_value(Value::Object(fields)).with_context(explain)?;
             log.events.push(Event { at, message, kind });
         }
+        // One may be told after another that was seen later.
+        log.events.sort_by_key(|event| event.at);
         Ok(log)
     }
 }
 
-const KNOWN: [&str; 6] = ["stall", "recovered", "rescue", "clock", "torn", "late"];
+const KNOWN: [&str; 5] = ["stall", "recovered", "rescue", "clock", "torn"];
 
 fn time(text: &str) -> anyhow::Result<Moment> {
     let time = humantime::parse_rfc3339(text).with_context(|| format!("timestamp '{text}'"))?;
@@ -155,7 +155,6 @@ impl Event {
             Kind::Rescue { .. } => "rescue",
             Kind::Clock { .. } => "clock",
             Kind::Torn { .. } => "torn",
-            Kind::Late => "late",
         };
         Shown {
             at_s: self.at.since(struck),
@@ -173,7 +172,7 @@ mod tests {
     #[test]
     fn a_whole_log_is_read() {
         let log = fixture::log();
-        assert_eq!(log.events.len(), 8);
+        assert_eq!(log.events.len(), 7);
         let armed = log.armed.unwrap();
         let [first, ..] = log.events.as_slice() else {
             unreachable!()
@@ -196,8 +195,7 @@ mod tests {
                 "recovered",
                 "recovered",
                 "clock",
-                "torn",
-                "late"
+                "torn"
             ]
         );
         assert!(matches!(log.events[5].kind, Kind::Clock { hypothesis: None, .. }));
@@ -218,13 +216,27 @@ mod tests {
     }
 
     #[test]
+    fn events_are_in_the_order_in_which_they_were_seen() {
+        let lines = [
+            r#"{"timestamp":"2026-01-01T00:00:02.0Z","event":"recovered","worker":"b","after_ms":1.0,"told_after_ms":10}"#,
+            r#"{"timestamp":"2026-01-01T00:00:02.1Z","event":"recovered","worker":"a","after_ms":1.0,"told_after_ms":900}"#,
+        ];
+        let log = Log::read(lines).unwrap();
+        let workers = log.events.iter().map(|event| match &event.kind {
+            Kind::Recovered { worker, .. } => worker.as_str(),
+            _ => unreachable!(),
+        });
+        assert_eq!(workers.collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
     fn events_that_lack_something_are_errors() {
         for (line, says) in [
             (
                 r#"{"timestamp":"2026-01-01T00:00:00Z","event":"stall"}"#,
                 "missing field",
             ),
-            (r#"{"timestamp":"yesterday","event":"late"}"#, "yesterday"),
+            (r#"{"timestamp":"yesterday","event":"torn"}"#, "yesterday"),
             (
                 r#"{"timestamp":"2026-01-01T00:00:00Z","event":"recovered","worker":"x"}"#,
                 "after_ms",
