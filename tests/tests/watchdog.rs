@@ -86,15 +86,17 @@ fn a_report_is_one_event_where_logs_are_json() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect();
-    let event = |name: &str| {
-        let found = events.iter().find(|event| event["event"] == name);
-        found.unwrap_or_else(|| panic!("no {name} in\n{log}"))
+    let event = |name: &str, is_it: &dyn Fn(&Value) -> bool| {
+        let found = events.iter().find(|event| event["event"] == name && is_it(event));
+        found.unwrap_or_else(|| panic!("no such {name} in\n{log}"))
     };
-    let (stalled, stall) = (event("stalled"), event("stall"));
-    assert_eq!(stalled["message"], stall["message"]);
+    // On a busy machine others may be starved, or the control thread may have stalled before.
+    let stall = event("stall", &|stall| {
+        stall["report"]["verdict"]["hypothesis"] == "H2" && stall["report"]["threshold_ms"] == 100.0
+    });
+    let stalled = event("stalled", &|stalled| stalled["message"] == stall["message"]);
     assert_eq!(stalled["worker"], stall["report"]["worker"]);
     assert!(stalled["stuck_ms"].as_f64() >= Some(100.0), "{stalled}");
-    assert_eq!(stall["report"]["threshold_ms"], 100.0);
     let report = &stall["report"];
     assert_eq!(stall["level"], "ERROR");
     assert!(
@@ -102,7 +104,6 @@ fn a_report_is_one_event_where_logs_are_json() {
             .as_str()
             .is_some_and(|text| text.starts_with("BUG: soft lockup"))
     );
-    assert_eq!(report["verdict"]["hypothesis"], "H2", "{report:#}");
     assert_eq!(report["samples"].as_array().map(Vec::len), Some(3));
     assert!(report["samples"][0]["registers"]["rip"].is_u64(), "{report:#}");
     assert!(
@@ -111,7 +112,8 @@ fn a_report_is_one_event_where_logs_are_json() {
             .is_some_and(|name| name.starts_with("hpet-reader"))
     );
     assert_eq!(report["clock"]["values_seen"], 1, "{report:#}");
-    assert_eq!(event("recovered")["worker"], report["worker"]);
+    let recovered = event("recovered", &|_| true);
+    event("stalled", &|stalled| stalled["worker"] == recovered["worker"]);
 }
 
 /// Waiters that nothing else would ever free.

@@ -1,8 +1,8 @@
 //! The watchdog: notices a thread that stalls, and says what it is doing.
 //!
 //! A stall's way: [`heartbeat`] (every thread beats) -> [`thread`] (looks) -> [`detect`] (a stall) -> [`examine`] and [`capture`]
-//! (registers, stack, the lock's holder) -> [`classify`] -> [`scribe`], on a thread of its own -> [`symbols`] and [`unwind`] (names)
-//! -> [`verdict`] -> [`report`] -> [`text`] and [`log`] -> [`rescue`].
+//! (registers, stack, the lock's holder) -> [`classify`] -> [`desk`] -> [`scribe`], on a thread of its own -> [`symbols`] and
+//! [`unwind`] (names) -> [`verdict`] -> [`report`] -> [`text`] and [`log`] -> [`rescue`].
 
 pub mod capture;
 pub mod classify;

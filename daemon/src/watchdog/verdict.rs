@@ -256,28 +256,30 @@ impl<'a> Facts<'a> {
 fn why_none(report: &StallReport, facts: Option<&Facts<'_>>) -> String {
     let figures = &report.figures;
     let (reading, word_changes) = facts.map_or((0, false), |facts| (facts.reading, facts.word_changes));
-    // Without a sample nobody knows where it is, if its stage is that of reading the clock.
-    let is_elsewhere = facts.is_none_or(|facts| facts.answered > 0) || figures.stage != "stamp";
-    let but = |elsewhere: &'static str| {
-        if is_elsewhere {
-            elsewhere
-        } else {
-            "no sample answered, and it is at stage stamp"
-        }
-    };
+    // Without a sample only the stage tells where it is, and at these it may be reading the clock.
+    let may_stamp = matches!(&*figures.stage, "stamp" | "work");
+    let is_elsewhere = facts.is_none_or(|facts| facts.answered > 0) || !may_stamp;
+    let unknown = format!("no sample answered, and it is at stage {}", figures.stage);
     match report.class {
         Class::Exited => "the thread is no more".to_owned(),
         Class::Stopped => "it was stopped from outside".to_owned(),
         Class::Blocked if is_frozen(figures) => "it is frozen by a cgroup".to_owned(),
-        Class::Blocked if reading == 0 => format!(
-            "it waits in {}{}",
-            figures.syscall.as_deref().unwrap_or("the kernel"),
-            but(", not for the clock").replacen("no sample", "; no sample", 1)
-        ),
-        Class::Starved if reading == 0 => format!(
-            "it is kept from the processor; {}",
-            but("the clock is not in its way")
-        ),
+        Class::Blocked if reading == 0 => {
+            let call = figures.syscall.as_deref().unwrap_or("the kernel");
+            if is_elsewhere {
+                format!("it waits in {call}, not for the clock")
+            } else {
+                format!("it waits in {call}; {unknown}")
+            }
+        }
+        Class::Starved if reading == 0 => {
+            let but = if is_elsewhere {
+                "the clock is not in its way"
+            } else {
+                &unknown
+            };
+            format!("it is kept from the processor; {but}")
+        }
         _ if facts.is_none() => "the packet clock has no lock for anybody to wait for".to_owned(),
         _ if reading == 0 => format!("it is at stage {}, not in the clock's reader", figures.stage),
         _ if word_changes => "it reads the clock, whose value lives".to_owned(),

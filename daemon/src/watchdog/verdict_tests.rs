@@ -154,6 +154,14 @@ fn without_a_sample_the_clock_is_not_cleared() {
             verdict.reason.contains("; no sample answered") && !verdict.reason.contains("not"),
             "{verdict:?}"
         );
+        // Work other than with packets may have to do with the clock or not.
+        report.figures.stage = "work".to_owned();
+        let at_work = judge(&report).reason;
+        assert!(
+            at_work.ends_with("; no sample answered, and it is at stage work"),
+            "{at_work}"
+        );
+        report.figures.stage = "stamp".to_owned();
         // The lock alone tells, where one holds it all the while.
         report.clock.as_mut().unwrap().values_seen = 1;
         report.holder = holder('S', 0.0, Some("clock_nanosleep(0x1)"), &[]);
