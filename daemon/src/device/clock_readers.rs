@@ -9,14 +9,14 @@ use clockshim::hpet::LockReport;
 use tracing::warn;
 
 use super::{Device, DeviceOptions, Shared, StartError};
-use crate::sys::thread;
+use crate::sys::{clock, thread};
 use crate::watchdog::roster::Watched;
 
 /// Reads in one burst, a tenth of a millisecond or so with an HPET, and the pause after it: a reader takes a quarter of a processor.
 const BURST: usize = 80;
 const PAUSE: Duration = Duration::from_micros(300);
-/// Reads after which the spinner lets up for a moment: a second of them, or somewhat less.
-const LET_UP: u32 = 100_000;
+/// The spinner lets up for a moment so often.
+const LET_UP: Duration = Duration::from_millis(100);
 /// Of SCHED_FIFO: enough to preempt, and not the watchdog.
 const LOWEST: i32 = 1;
 
@@ -108,13 +108,13 @@ fn lock(device: &Shared) -> Option<LockReport> {
 /// acquisition: without a pause, whether or not readers give up waiting. The kernel's fair server sees to it that it does.
 fn keep_waiting(device: &Shared, acquisition: u64) {
     let is_held = || lock(device).is_some_and(|lock| lock.acquisitions == acquisition);
-    let mut reads = 0u32;
+    let mut since = clock::monotonic();
     while is_held() && !device.is_stopping() {
         std::hint::black_box(device.keeper.fast());
-        reads = reads.wrapping_add(1);
-        if reads.is_multiple_of(LET_UP) {
+        if clock::monotonic().saturating_sub(since) > LET_UP {
             // Not every kernel has that server, and then a machine of one processor would hang for good.
             std::thread::sleep(Duration::from_millis(1));
+            since = clock::monotonic();
         }
     }
 }
