@@ -50,6 +50,9 @@
 //! the nanosecond of a load from memory. A word that a thread refreshes would, but it stands still whenever that thread does: in the
 //! very stalls that this crate is there to study. So there is none.
 //!
+//! In the daemon that this crate was made for, a packet of 1,420 bytes takes some 2.1 microseconds of CPU time at full load, so that its stamp
+//! is 0.5 % of that on the TSC, and 1.2 to 1.6 % on `boottime`.
+//!
 //! # Guarantees
 //!
 //! - [`Timekeeper::monotonic`] never goes back, in any thread, across updates, switches and broken counters.
