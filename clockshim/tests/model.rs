@@ -255,7 +255,8 @@ fn bounded_ends_under_every_fault() {
     });
 }
 
-/// The kernel's loop is sound where nothing is wrong; and H6 (a holder preempted anywhere), H7, H8 and H9 do not hang it.
+/// The kernel's loop is sound where nothing is wrong; and a holder that is preempted anywhere by a scheduler that is fair, H7, H8 and H9
+/// do not hang it.
 #[test]
 fn faithful_ends_with_a_live_counter() {
     check(|| two_threads(&model(FAITHFUL, 0, LIVE)));
@@ -275,9 +276,10 @@ fn faithful_ends_with_a_live_counter() {
     });
 }
 
+/// A holder that goes on only once its reader has ended: by its own doing (H2), or since the reader keeps it from its processor (H6).
 #[test]
 fn faithful_hangs_while_its_holder_stalls() {
-    assert!(hangs(|| holder_waits_for_reader(FAITHFUL)), "H2");
+    assert!(hangs(|| holder_waits_for_reader(FAITHFUL)), "H2 and H6");
 }
 
 #[test]
