@@ -23,12 +23,22 @@ impl Default for Kernel {
 }
 
 impl Kernel {
-    /// The hardware that the kernel's own clocks run on, in the names that we use; `kernel` where a container hides it.
+    /// The clock source that the kernel's own clocks run on; `None` where a container hides it.
+    pub fn current(&self) -> Option<String> {
+        let name = fs::read_to_string(&self.current).ok()?;
+        Some(name.trim().to_owned())
+    }
+
+    /// Those that it holds to be usable; `None` as above.
+    pub fn available(&self) -> Option<Vec<String>> {
+        let list = fs::read_to_string(&self.available).ok()?;
+        Some(list.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// The hardware that the kernel's own clocks run on, in the names that we use; `kernel` where it is hidden.
     pub fn hardware(&self) -> String {
-        fs::read_to_string(&self.current).map_or_else(
-            |_| "kernel".to_owned(),
-            |name| hardware_of(name.trim()).to_owned(),
-        )
+        let current = self.current();
+        hardware_of(current.as_deref().unwrap_or("kernel")).to_owned()
     }
 
     /// The kernel takes a counter off its list once it has found it to be unstable. Without the list (a container may hide
@@ -43,10 +53,10 @@ impl Kernel {
         } else {
             "tsc"
         };
-        match fs::read_to_string(&self.available) {
-            Ok(list) if !list.split_whitespace().any(|name| name == counter) => Err(format!(
+        match self.available() {
+            Some(list) if !list.iter().any(|name| name == counter) => Err(format!(
                 "the kernel does not trust it (it has {} in {})",
-                list.trim(),
+                list.join(" "),
                 self.available.display()
             )),
             _ => Ok(()),

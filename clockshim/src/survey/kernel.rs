@@ -1,9 +1,8 @@
 //! Which hardware the kernel itself tells the time by.
 
-use std::fs;
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
+
+use crate::kernel::Kernel;
 
 /// The kernel's own choice of clock sources, in its names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,21 +13,11 @@ pub struct KernelChoice {
     pub available: Vec<String>,
 }
 
-const DIRECTORY: &str = "/sys/devices/system/clocksource/clocksource0";
-
 impl KernelChoice {
-    pub(super) fn read() -> KernelChoice {
-        KernelChoice::of(Path::new(DIRECTORY))
-    }
-
-    fn of(directory: &Path) -> KernelChoice {
-        let words = |name: &str| {
-            let text = fs::read_to_string(directory.join(name)).unwrap_or_default();
-            text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-        };
+    pub(super) fn of(kernel: &Kernel) -> KernelChoice {
         KernelChoice {
-            current: words("current_clocksource").into_iter().next(),
-            available: words("available_clocksource"),
+            current: kernel.current(),
+            available: kernel.available().unwrap_or_default(),
         }
     }
 }
@@ -39,9 +28,10 @@ mod tests {
 
     #[test]
     fn a_kernel_that_says_nothing_is_no_error() {
-        assert_eq!(
-            KernelChoice::of(Path::new("/nonexistent")),
-            KernelChoice::default()
-        );
+        let silent = Kernel {
+            current: "/nonexistent".into(),
+            available: "/nonexistent".into(),
+        };
+        assert_eq!(KernelChoice::of(&silent), KernelChoice::default());
     }
 }

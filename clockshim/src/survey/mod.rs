@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::arbiter::{Arbiter, ArbiterStatus};
 use crate::clocksource::{Clocksource, Epoch, OpenError, SourceKind, mask};
 use crate::host::Host;
+use crate::kernel::Kernel;
 use crate::source::Source;
 use crate::timekeeper::Timekeeper;
 
@@ -99,7 +100,7 @@ impl Survey {
         sources.sort_by_key(|source| std::cmp::Reverse(source.rating));
         Survey {
             cores: cpus.len(),
-            kernel: KernelChoice::read(),
+            kernel: KernelChoice::of(&Kernel::default()),
             sources,
             arbiter,
             verdict,
