@@ -15,13 +15,7 @@ pub fn json_event<T: Serialize>(level: tracing::Level, target: &str, message: &s
 }
 
 pub fn json_line<T: Serialize>(level: tracing::Level, target: &str, message: &str, event: &T) -> Vec<u8> {
-    let object = JsonEvent {
-        timestamp: Shown(Now),
-        level: level.as_str(),
-        target,
-        message: Shown(message),
-        event,
-    };
+    let object = JsonEvent::new(level, target, message, event);
     let mut line = serde_json::to_vec(&object).unwrap_or_default();
     line.push(b'\n');
     line
@@ -36,13 +30,7 @@ pub fn short_json_event<T: Serialize>(
 ) {
     let mut room = [0; 1024];
     let mut rest = &mut room[..];
-    let object = JsonEvent {
-        timestamp: Shown(Now),
-        level: level.as_str(),
-        target,
-        message: Shown(message),
-        event,
-    };
+    let object = JsonEvent::new(level, target, message, event);
     if serde_json::to_writer(&mut rest, &object).is_ok() && rest.write_all(b"\n").is_ok() {
         let end = rest.len();
         Stderr::line(&room[..room.len() - end]);
@@ -58,6 +46,19 @@ struct JsonEvent<'a, M: fmt::Display, T> {
     message: Shown<M>,
     #[serde(flatten)]
     event: &'a T,
+}
+
+impl<'a, M: fmt::Display, T> JsonEvent<'a, M, T> {
+    /// Of now.
+    fn new(level: tracing::Level, target: &'a str, message: M, event: &'a T) -> Self {
+        Self {
+            timestamp: Shown(Now),
+            level: level.as_str(),
+            target,
+            message: Shown(message),
+            event,
+        }
+    }
 }
 
 /// A string in JSON that is made as it is written.
