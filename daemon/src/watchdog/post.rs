@@ -19,6 +19,8 @@ pub struct Post {
     yielded: (u64, Duration),
     task: Option<Task>,
     baseline: Option<Baseline>,
+    /// Its present stall is in the log.
+    pub reported: bool,
     /// Its end was reported.
     pub buried: bool,
 }
@@ -68,6 +70,7 @@ impl Post {
             yielded: (0, Duration::ZERO),
             task: None,
             baseline: None,
+            reported: false,
             buried: false,
         }
     }

@@ -101,10 +101,7 @@ impl Rescuer {
         }
         self.forget();
         // First the rescue, then the evidence.
-        let switched = device.keeper.switch_to_best(&[clock.kind]);
-        if switched.is_ok() {
-            device.record.rescue();
-        }
+        let switched = leave(device, clock.kind);
         match trouble {
             Trouble::Stuck => {
                 let exposure = examine::expose(None, Some(now), watch, || device.keeper.lock_of(clock.kind));
@@ -156,14 +153,20 @@ impl Rescuer {
 pub fn fail_over(device: &Shared, report: &StallReport, accused: SourceKind) {
     let clock = device.keeper.clock_report();
     // Somebody may have left it since, for a clock that nothing is said against.
-    let switched = (clock.kind == accused).then(|| device.keeper.switch_to_best(&[accused]));
+    let switched = (clock.kind == accused).then(|| leave(device, accused));
     device.keeper.free_waiters(accused);
     if let Some(switched) = switched {
-        if switched.is_ok() {
-            device.record.rescue();
-        }
         tell(clock.name, "has stalled its readers", &switched, report, 0.0);
     }
+}
+
+/// Goes over to the best other clock, and counts it.
+fn leave(device: &Shared, accused: SourceKind) -> Result<SourceKind, OpenError> {
+    let switched = device.keeper.switch_to_best(&[accused]);
+    if switched.is_ok() {
+        device.record.rescue();
+    }
+    switched
 }
 
 fn trouble(before: &LockReport, now: &LockReport, passed: Duration) -> Option<Trouble> {

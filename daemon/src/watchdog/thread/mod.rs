@@ -42,8 +42,6 @@ pub struct Watchdog {
     lock: LockWatch,
     rescuer: Rescuer,
     discipline: Discipline,
-    /// Whose present stall is in the log, by the number of its post.
-    reported: Vec<bool>,
     steal: Steal,
     feeder: Feeder,
     desk: Desk,
@@ -72,7 +70,6 @@ impl Watchdog {
         remember_panics();
         let (desk, inbox) = desk(threads.len());
         let scribe = Scribe::new(device.clone(), options.action, inbox);
-        let reported = vec![false; threads.len()];
         let strikes = Vec::with_capacity(threads.len());
         let posts = threads
             .into_iter()
@@ -84,7 +81,6 @@ impl Watchdog {
             lock: LockWatch::default(),
             rescuer: Rescuer::default(),
             discipline: Discipline::default(),
-            reported,
             steal: Steal::new(task::tick()),
             feeder: Feeder::of_this_unit(),
             desk,
@@ -258,7 +254,7 @@ impl Watchdog {
             }
             Some(Event::Recovered { stuck }) => {
                 let (worker, tid) = (post.watched.name.clone(), post.watched.tid());
-                let was_reported = std::mem::take(&mut self.reported[index]);
+                let was_reported = std::mem::take(&mut post.reported);
                 self.write(Job::Recovered(Recovery {
                     worker,
                     tid,

@@ -39,7 +39,7 @@ impl Watchdog {
         let tid = post.watched.tid();
         let cpu = post.task().and_then(task::Task::usage).map(|usage| usage.cpu);
         let first_line = allowed.and_then(|_| {
-            self.reported[index] = true;
+            post.reported = true;
             log::headline(Headline {
                 cpu,
                 stuck_ms: Some(stuck_ms),
