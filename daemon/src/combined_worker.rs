@@ -10,11 +10,7 @@ use crate::rx_worker::RxWorker;
 use crate::sys::poll;
 use crate::tun::Queue;
 use crate::tuning::BusyPoll;
-use crate::tx_worker::TxWorker;
-
-/// Batches in a row one way while the other may have something as well, after which it goes back to its wait, as `tx_worker.rs`
-/// does.
-const BATCHES_ONE_WAY: usize = 4;
+use crate::tx_worker::{BATCHES_A_TURN, TxWorker};
 
 #[derive(Debug)]
 pub struct CombinedWorker {
@@ -84,7 +80,7 @@ impl CombinedWorker {
 
     /// Whether the interface had something.
     fn transmit(&mut self, queue: &Queue) -> std::io::Result<bool> {
-        for batch in 0..BATCHES_ONE_WAY {
+        for batch in 0..BATCHES_A_TURN {
             if !self.tx.carry(queue)? {
                 return Ok(batch > 0);
             }
@@ -94,7 +90,7 @@ impl CombinedWorker {
 
     /// Whether the sockets had something.
     fn receive(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> bool {
-        let batches = (0..BATCHES_ONE_WAY).take_while(|_| self.rx.carry(sockets));
+        let batches = (0..BATCHES_A_TURN).take_while(|_| self.rx.carry(sockets));
         batches.count() > 0
     }
 }

@@ -19,6 +19,7 @@ use crate::peer::{Peer, PeerRef};
 use crate::sys::poll;
 use crate::sys::udp::{self as sys, Received};
 use crate::tuning::BusyPoll;
+use crate::tx_worker::BATCHES_A_TURN;
 use crate::udp::Endpoint;
 use crate::watchdog::heartbeat::Stage;
 
@@ -26,8 +27,6 @@ use crate::watchdog::heartbeat::Stage;
 const MAX_RECEIVE: usize = 65_535;
 /// Calls to receive in one batch.
 const MAX_RECEIVES: usize = 64;
-/// Batches in a row after which it goes back to its wait, as in `tx_worker.rs`.
-const BATCHES_A_TURN: usize = 4;
 /// Room for two of the largest, and for as much once it is opened.
 const ARENA_BYTES: usize = 2 * (MAX_RECEIVE + 1);
 /// Data messages that fit in there. Room for as many is set aside at the start: a page of it is taken when it is used.

@@ -22,7 +22,7 @@ use crate::watchdog::heartbeat::Stage;
 const MAX_READS: usize = 64;
 /// Batches in a row, less than a millisecond with a clock that is quick to read, after which it goes back to its wait, which then is
 /// none. Without it a full queue keeps it for ever, as it kept the kernel's worker before Linux 5.7 (4005f5c3c9d0).
-const BATCHES_A_TURN: usize = 4;
+pub const BATCHES_A_TURN: usize = 4;
 /// Room for four of the largest, with padding.
 const ARENA_BYTES: usize = 4 * (tun::MAX_READ + packet::PADDING);
 /// After a read of more than this the batch goes out at once: more is coming, and who waits for it waits too long.

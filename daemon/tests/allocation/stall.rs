@@ -64,7 +64,7 @@ fn finish(log: &mut Log) -> String {
     report + &log.read_until("recovered after")
 }
 
-/// Waits until the watchdog has forgotten the tables of a report.
+/// Waits until the watchdog has done with a report.
 fn settle() {
     for _ in 0..400 {
         sys::arm(&WATCHDOG, None);
