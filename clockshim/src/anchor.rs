@@ -1,6 +1,6 @@
 //! The anchor: which counter is read, and what boot time was at one of its readings.
 
-use crate::clocksource::{SourceKind, mask, ticks_between};
+use crate::clocksource::{mask, ticks_between};
 use crate::latch::{Latch, Slot};
 use crate::scale::Scale;
 use crate::source::Source;
@@ -38,11 +38,6 @@ impl Anchor {
             scale: source.scale(),
             place: source.kind() as u64,
         }
-    }
-
-    /// The source's kind, as a place in the table.
-    pub fn is_on(&self, kind: SourceKind) -> bool {
-        self.place == kind as u64
     }
 
     /// Nanoseconds since boot at the reading `cycle`, for the hot path: wraps where the result does not fit.

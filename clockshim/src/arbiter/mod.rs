@@ -232,7 +232,7 @@ impl Arbiter {
         let is_tsc_right = witnesses.iter().any(|name| name == SourceKind::Tsc.as_str());
         let trouble = self
             .time
-            .fail_over(&hardware.unwrap_or_default(), is_tsc_right)
+            .fail_over(wrong, &hardware.unwrap_or_default(), is_tsc_right)
             .err()
             .map(|error| error.to_string());
         if trouble.is_none() {

@@ -1,5 +1,9 @@
 //! Going over from one clock to another, by hand or because the one in use is wrong.
 
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
 use super::{State, Timekeeper};
 use crate::anchor::Anchor;
 use crate::arbiter::SIMULATED;
@@ -11,6 +15,8 @@ use crate::source::Source;
 /// What is gone over to where the clock in use is wrong or stalls its readers, best first.
 const FALLBACKS: [SourceKind; 2] = [SourceKind::Tsc, SourceKind::Boottime];
 
+/// For so long a switch waits for an update or another switch, which take microseconds unless their thread was stopped.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Pairs of readings of which the closest is kept.
 const TRIES: usize = 8;
 /// No further pair is read after that many nanoseconds: the counter that is left may be a slow one.
@@ -25,40 +31,49 @@ impl Timekeeper {
         }
     }
 
-    /// Goes over to the best clock that is not among `but`, nor put away, nor in use; says which. One on other hardware than the clock in use
-    /// is better than any on the same; the kernel's own boot time is the last resort.
+    /// Goes over from `accused` to the best clock that is not put away, and says which is in use then: where that is another one than `accused`
+    /// already, it stays. One on other hardware is better than any on the same; the kernel's own boot time is the last resort.
     ///
-    /// From any thread, whatever the readers of the old clock are doing: it waits for no more than an update or another
-    /// switch, and reads the old counter past its lock.
+    /// From any thread, whatever the readers of the old clock are doing: it reads the old counter past its lock, and waits for an update or another
+    /// switch for 0.2 s at most, which is long after both should be over.
     ///
     /// # Errors
     ///
-    /// Where no other clock is to be had; the one in use stays.
-    pub fn switch_to_best(&self, but: &[SourceKind]) -> Result<SourceKind, OpenError> {
-        let hardware = self.hardware_of(self.clock_report().kind);
-        let mut kinds = FALLBACKS;
-        kinds.sort_by_key(|&kind| self.hardware_of(kind) == hardware);
-        self.switch_to_first(kinds.into_iter().filter(|kind| !but.contains(kind)), false)
+    /// Where no other clock is to be had, or somebody else does not get on with the timekeeper; the one in use stays.
+    pub fn switch_to_best(&self, accused: SourceKind) -> Result<SourceKind, OpenError> {
+        let hardware = self.hardware_of(accused);
+        let mut others = FALLBACKS.map(|kind| (self.hardware_of(kind) == hardware, kind));
+        others.sort_by_key(|(is_the_same, _)| *is_the_same);
+        self.switch_to_first(others.into_iter().map(|(_, kind)| kind), accused, false)
     }
 
     /// The same where the clock in use is wrong: whatever counts on its hardware is wrong with it. With `is_tsc_right` the TSC will do even where the
     /// kernel does not trust it.
-    pub(crate) fn fail_over(&self, hardware: &str, is_tsc_right: bool) -> Result<SourceKind, OpenError> {
+    pub(crate) fn fail_over(
+        &self,
+        accused: SourceKind,
+        hardware: &str,
+        is_tsc_right: bool,
+    ) -> Result<SourceKind, OpenError> {
         let others = FALLBACKS
             .into_iter()
             .filter(|&kind| self.hardware_of(kind) != hardware);
-        self.switch_to_first(others, is_tsc_right)
+        self.switch_to_first(others, accused, is_tsc_right)
     }
 
     fn switch_to_first(
         &self,
         kinds: impl Iterator<Item = SourceKind>,
+        accused: SourceKind,
         is_tsc_right: bool,
     ) -> Result<SourceKind, OpenError> {
         let in_use = self.clock_report().kind;
-        let put_away = self.all_put_away();
+        if in_use != accused {
+            return Ok(in_use);
+        }
+        let put_away = within_patience(&self.put_away)?.clone();
         let mut last = None;
-        for kind in kinds.filter(|kind| *kind != in_use && !put_away.contains(kind)) {
+        for kind in kinds.filter(|kind| *kind != accused && !put_away.contains(kind)) {
             let source = match self.opened(kind) {
                 Err(_) if kind == SourceKind::Tsc && is_tsc_right => {
                     self.tsc_as_witness().map(|tsc| self.sources.put(tsc.clone()))
@@ -66,15 +81,12 @@ impl Timekeeper {
                 opened => opened,
             };
             match source {
-                Ok(source) => {
-                    self.go_over(source);
-                    return Ok(kind);
-                }
+                Ok(source) => return self.go_over(source, Some(accused)),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| OpenError {
-            kind: in_use,
+            kind: accused,
             why: "it is wrong".to_owned(),
             instead: "every other clock was found wrong before, or counts on the same hardware",
         }))
@@ -117,18 +129,20 @@ impl Timekeeper {
     ///
     /// # Errors
     ///
-    /// Where that clock is not to be had; the old one stays in use.
+    /// Where that clock is not to be had, or somebody else does not get on with the timekeeper; the old one stays in use.
     pub fn switch(&self, kind: SourceKind) -> Result<(), OpenError> {
         let source = self.opened(kind)?;
+        self.go_over(source, None)?;
         self.pardon(kind);
-        self.go_over(source);
         Ok(())
     }
 
-    fn go_over(&self, source: &Source) {
-        let mut state = self.state.lock();
-        if state.anchor.is_on(source.kind()) {
-            return;
+    /// Only from that clock, if one is named. Says which is in use then.
+    fn go_over(&self, source: &Source, from: Option<SourceKind>) -> Result<SourceKind, OpenError> {
+        let mut state = within_patience(&self.state)?;
+        let in_use = state.source.kind();
+        if in_use == source.kind() || from.is_some_and(|from| from != in_use) {
+            return Ok(in_use);
         }
         // A sleep since the last update, or a wrap, is known to the old anchor only until it is gone.
         self.fold(&mut state);
@@ -139,7 +153,17 @@ impl Timekeeper {
         state.host_boot = sample.boot;
         state.refinement = Refinement::of(source, &self.host);
         self.anchor.write(state.anchor.to_words());
+        Ok(source.kind())
     }
+}
+
+/// Whoever would go over to another clock must not come to wait for a thread that a debugger has stopped.
+fn within_patience<T>(lock: &Mutex<T>) -> Result<MutexGuard<'_, T>, OpenError> {
+    lock.try_lock_for(PATIENCE).ok_or_else(|| OpenError {
+        kind: SourceKind::Boottime,
+        why: "a thread that updates or changes the clock does not get on".to_owned(),
+        instead: "nor is any other; the clock in use stays",
+    })
 }
 
 /// The counter of the new source and time by the old one just after it, read as close together as they can be: what lies between the two

@@ -29,6 +29,8 @@ const READINGS: u64 = 64;
 /// A counter that stood still is watched for so long before it is judged: one that halts now and then is another thing than a
 /// frozen one.
 const AFTERMATH: Duration = Duration::from_millis(300);
+/// After a try to leave a clock that failed, until the next.
+const RETRY: Duration = Duration::from_secs(1);
 /// Between two lines about torn pairs.
 const TORN_PAUSE: Duration = Duration::from_secs(60);
 
@@ -39,6 +41,8 @@ pub struct Rescuer {
     /// Looks running at which the lock was stuck.
     stuck_for: u32,
     aftermath: Option<Aftermath>,
+    /// When a clock could last not be left.
+    failed: Option<Duration>,
     torn_told: Option<Duration>,
     torn_pairs: u64,
 }
@@ -57,6 +61,11 @@ impl Rescuer {
     pub fn forget(&mut self) {
         self.last = None;
         self.stuck_for = 0;
+    }
+
+    /// Whether it has a clock under observation.
+    pub fn is_busy(&self) -> bool {
+        self.aftermath.is_some()
     }
 
     /// One look. Goes over to another clock at once where this one holds its readers up. What is to be told of goes to `jobs`.
@@ -95,6 +104,10 @@ impl Rescuer {
             0
         };
         let trouble = found?;
+        let now_is = clock::monotonic();
+        if (self.failed).is_some_and(|failed| now_is.saturating_sub(failed) < RETRY) {
+            return None;
+        }
         // On a busy machine a holder may be kept from its processor for one look, now and then.
         if trouble == Trouble::Stuck && self.stuck_for < STUCK_LOOKS {
             return None;
@@ -102,6 +115,7 @@ impl Rescuer {
         self.forget();
         // First the rescue, then the evidence.
         let switched = leave(device, clock.kind);
+        self.failed = switched.is_err().then_some(now_is);
         match trouble {
             Trouble::Stuck => {
                 let exposure = examine::expose(None, Some(now), watch, || device.keeper.lock_of(clock.kind));
@@ -162,7 +176,7 @@ pub fn fail_over(device: &Shared, report: &StallReport, accused: SourceKind) {
 
 /// Goes over to the best other clock, and counts it.
 fn leave(device: &Shared, accused: SourceKind) -> Result<SourceKind, OpenError> {
-    let switched = device.keeper.switch_to_best(&[accused]);
+    let switched = device.keeper.switch_to_best(accused);
     if switched.is_ok() {
         device.record.rescue();
     }
