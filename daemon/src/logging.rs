@@ -1,6 +1,7 @@
 //! Where logs go, which of them, and how often the network may cause one.
 
 mod descriptor;
+mod journal;
 mod json;
 mod stderr;
 
@@ -19,6 +20,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use journal::Journal;
 pub use json::{json_event, short_json_event};
 pub use stderr::Line;
 use stderr::Stderr;
@@ -174,7 +176,7 @@ pub fn block(after: Option<Line>, opening: impl FnOnce(), write: impl FnOnce()) 
 
 /// True where systemd's journal takes log entries.
 pub fn journal_is_there() -> bool {
-    tracing_journald::layer().is_ok()
+    Journal::open().is_ok()
 }
 
 /// Libraries speak only where somebody debugs: boringtun calls every stray datagram an error.
@@ -205,11 +207,7 @@ fn output(options: LogOptions) -> Result<Output, LogError> {
             }
         }
         Format::Json => stderr.json().flatten_event(true).boxed(),
-        Format::Journald => tracing_journald::layer()
-            .map_err(LogError::Journal)?
-            .with_syslog_identifier("hpetun".to_owned())
-            .with_field_prefix(Some("HPETUN".to_owned()))
-            .boxed(),
+        Format::Journald => Journal::open().map_err(LogError::Journal)?.boxed(),
     })
 }
 
