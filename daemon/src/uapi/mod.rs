@@ -15,6 +15,8 @@ pub mod client;
 mod get;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod refusal_tests;
 mod server;
 mod session;
 mod set;

@@ -2,6 +2,7 @@
 
 mod handshakes;
 mod hour;
+mod ours;
 mod paper;
 mod sessions;
 mod sim;
