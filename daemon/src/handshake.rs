@@ -1,14 +1,14 @@
 //! The handshake thread: inbound handshake messages, what data workers left to do, and the timers' tick. Nothing here
 //! runs on a data worker, and nothing that a stranger can send makes its queue longer than it is.
 
+mod queue;
+
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clockshim::{BootDuration, BootInstant};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::RecvTimeoutError;
 use tracing::{debug, info, warn};
 
 use crate::cookie::{CookieChecker, Verdict};
@@ -22,103 +22,19 @@ use crate::tunnel::{Event, Now, Outbox};
 use crate::udp::Endpoint;
 use crate::watchdog::heartbeat::Stage;
 use crate::watchdog::roster::Watched;
+pub use queue::{Arrival, Desk, Tray, queue};
+use queue::{Job, QUEUE_LEN};
 
-/// Messages and requests that wait at most.
-const QUEUE_LEN: usize = 1024;
 /// From here on we are under load, and cookies are asked for (the kernel's eighth of the queue).
 const LOADED_LEN: usize = QUEUE_LEN / 8;
 /// It counts as loaded for so long after.
 const LOADED_FOR: BootDuration = BootDuration::from_secs(1);
-/// Timers are looked at this often.
-pub const TICK: Duration = Duration::from_millis(50);
-
-/// An inbound handshake message or cookie reply.
-#[derive(Debug)]
-pub struct Arrival {
-    pub message: Box<[u8]>,
-    pub kind: Kind,
-    pub from: SocketAddr,
-    pub local: Option<IpAddr>,
-}
-
-#[derive(Debug)]
-enum Job {
-    Arrival(Arrival),
-    /// A peer whose data worker left something to do.
-    Attend(Arc<Peer>),
-    /// Look at the timers now: a setting has changed.
-    Tick,
-}
-
-/// The workers' end of the queue.
-#[derive(Debug)]
-pub struct Desk {
-    arrivals: Sender<Job>,
-    requests: Sender<Job>,
-    /// A tick is asked for already.
-    ticking: Arc<AtomicBool>,
-}
-
-impl Desk {
-    /// False when the queue is full: the message is dropped.
-    pub fn arrive(&self, arrival: Arrival) -> bool {
-        self.arrivals.try_send(Job::Arrival(arrival)).is_ok()
-    }
-
-    /// Once for each peer at a time, so that this queue is as long as there are peers at most.
-    pub fn attend(&self, peer: &Arc<Peer>) {
-        if peer.enqueue() && self.requests.try_send(Job::Attend(peer.clone())).is_err() {
-            peer.dequeued();
-        }
-    }
-
-    /// Asks for the timers to be looked at now, and wakes the thread.
-    pub fn tick(&self) {
-        if !self.ticking.swap(true, Ordering::AcqRel) {
-            // An error means that the thread has ended.
-            let _ = self.requests.try_send(Job::Tick);
-        }
-    }
-}
-
-/// The thread's end.
-#[derive(Debug)]
-pub struct Tray {
-    arrivals: Receiver<Job>,
-    requests: Receiver<Job>,
-    ticking: Arc<AtomicBool>,
-}
-
-impl Tray {
-    /// Takes from both by chance where both have something: a flood of arrivals must not keep a peer from its
-    /// handshake, nor packets to peers that do not answer the arrivals of others.
-    fn next(&self) -> Result<Job, RecvTimeoutError> {
-        crossbeam_channel::select! {
-            recv(self.requests) -> job => job.map_err(|_| RecvTimeoutError::Disconnected),
-            recv(self.arrivals) -> job => job.map_err(|_| RecvTimeoutError::Disconnected),
-            default(TICK) => Err(RecvTimeoutError::Timeout),
-        }
-    }
-}
-
-pub fn queue() -> (Desk, Tray) {
-    let (arrivals, arrivals_in) = crossbeam_channel::bounded(QUEUE_LEN);
-    let (requests, requests_in) = crossbeam_channel::unbounded();
-    let ticking = Arc::new(AtomicBool::new(false));
-    let tray = Tray {
-        arrivals: arrivals_in,
-        requests: requests_in,
-        ticking: ticking.clone(),
-    };
-    (
-        Desk {
-            arrivals,
-            requests,
-            ticking,
-        },
-        tray,
-    )
-}
+/// Timers are looked at so often at least: what a data worker arms after a look is due no sooner than that, and who arms one that is
+/// due sooner asks for a look. After a sleep of the machine they are late by this much at most. It wakes so often, to be missed
+/// where it does not.
+pub const PERIOD: Duration = Duration::from_secs(1);
+/// From one look at the timers to the next at least: it goes through all peers.
+const LEAST_PAUSE: BootDuration = BootDuration::from_millis(20);
 
 pub struct Handshakes {
     device: Arc<Shared>,
@@ -126,6 +42,7 @@ pub struct Handshakes {
     thread: Arc<Watched>,
     checker: Option<(Arc<Identity>, CookieChecker)>,
     loaded_until: Option<BootInstant>,
+    last_tick: BootInstant,
     next_tick: BootInstant,
     /// Log lines that strangers can cause.
     strangers: RateLimit,
@@ -149,7 +66,8 @@ impl Handshakes {
             thread,
             checker: None,
             loaded_until: None,
-            next_tick: BootInstant::default(),
+            last_tick: BootInstant::ZERO,
+            next_tick: BootInstant::ZERO,
             strangers: RateLimit::new(5, BootDuration::from_secs(10)),
             acquaintances: RateLimit::new(50, BootDuration::from_secs(10)),
             send_errors: RateLimit::new(1, BootDuration::from_secs(10)),
@@ -160,21 +78,30 @@ impl Handshakes {
     /// Until the device stops.
     pub fn run(mut self) {
         while !self.device.is_stopping() {
+            let patience = self.until_next_tick();
             self.thread.heart.waits();
-            let job = self.tray.next();
+            let job = self.tray.next(patience);
             self.thread.heart.at(Stage::Work);
             match job {
                 Ok(Job::Arrival(arrival)) => self.arrived(arrival),
                 Ok(Job::Attend(peer)) => self.attend(&peer),
-                Ok(Job::Tick) => {
-                    self.tray.ticking.store(false, Ordering::Release);
-                    self.next_tick = BootInstant::default();
-                }
+                Ok(Job::Tick) => self.tick_by(BootInstant::ZERO),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.tick();
         }
+    }
+
+    /// By the packet clock, which may be wrong: no longer than a period.
+    fn until_next_tick(&self) -> Duration {
+        let left = self.next_tick.saturating_since(self.device.keeper.fast());
+        Duration::from(left).min(PERIOD)
+    }
+
+    /// The timers are to be looked at by then, if not so soon after the last time.
+    fn tick_by(&mut self, deadline: BootInstant) {
+        self.next_tick = self.next_tick.min(deadline.max(self.last_tick + LEAST_PAUSE));
     }
 
     fn arrived(&mut self, arrival: Arrival) {
@@ -243,7 +170,7 @@ impl Handshakes {
     }
 
     fn under_load(&mut self, now: BootInstant) -> bool {
-        if self.tray.arrivals.len() >= LOADED_LEN {
+        if self.tray.arrivals() >= LOADED_LEN {
             self.loaded_until = Some(now + LOADED_FOR);
         }
         self.loaded_until.is_some_and(|until| now < until)
@@ -270,6 +197,7 @@ impl Handshakes {
             event
         };
         self.device.send_to_peer(peer, &out);
+        self.tick_by(peer.deadline());
         self.tell(now, peer, event);
         Ok(())
     }
@@ -280,29 +208,39 @@ impl Handshakes {
         let mut out = Outbox::new();
         let event = peer.tunnel().attend(now, self.device.mtu(), &mut out);
         self.device.send_to_peer(peer, &out);
+        self.tick_by(peer.deadline());
         self.tell(now, peer, event);
     }
 
     fn tick(&mut self) {
         let now = self.device.now();
-        if now.boot < self.next_tick {
+        // By more than a period: the clock went back, and nobody knows when that time comes.
+        let is_early = now.boot < self.next_tick && self.next_tick <= now.boot + PERIOD.into();
+        if is_early {
             return;
         }
-        self.next_tick = now.boot + BootDuration::from_nanos(TICK.as_nanos() as u64);
+        self.last_tick = now.boot;
+        self.next_tick = now.boot + PERIOD.into();
         self.tell_send_errors(now);
         if !self.device.is_up() {
             return;
         }
+        let mut next = self.next_tick;
         let mut due = std::mem::take(&mut self.due);
         self.device.for_each_peer(|peer| {
-            if peer.is_due(now.boot) {
+            let deadline = peer.deadline();
+            if deadline <= now.boot {
                 due.push_back(peer.clone());
+            } else {
+                next = next.min(deadline);
             }
         });
+        self.tick_by(next);
         for peer in due.drain(..) {
             let mut out = Outbox::new();
             let event = peer.tunnel().tick(now, self.device.mtu(), &mut out);
             self.device.send_to_peer(&peer, &out);
+            self.tick_by(peer.deadline());
             self.tell(now, &peer, event);
         }
         self.due = due;
@@ -351,40 +289,4 @@ impl Handshakes {
 /// A count for the log, left out where there is nothing to count.
 fn some(count: u64) -> Option<u64> {
     (count > 0).then_some(count)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn arrival() -> Arrival {
-        let from = ([192, 0, 2, 1], 51820).into();
-        Arrival {
-            message: [0; message::RESPONSE_LEN].into(),
-            kind: Kind::Response,
-            from,
-            local: None,
-        }
-    }
-
-    #[test]
-    fn neither_queue_keeps_the_other_waiting() {
-        let (desk, tray) = queue();
-        assert!(desk.arrive(arrival()));
-        for _ in 0..200 {
-            desk.requests.try_send(Job::Tick).unwrap();
-        }
-        // By chance: 1 in 2^100 runs fails.
-        assert!(
-            (0..100).any(|_| matches!(tray.next(), Ok(Job::Arrival(_)))),
-            "requests come without end"
-        );
-        let (desk, tray) = queue();
-        while desk.arrive(arrival()) {}
-        desk.tick();
-        assert!(
-            (0..100).any(|_| matches!(tray.next(), Ok(Job::Tick))),
-            "arrivals come without end"
-        );
-    }
 }

@@ -46,8 +46,9 @@ impl Peer {
         }
     }
 
-    pub fn is_due(&self, now: BootInstant) -> bool {
-        self.deadline.load(Ordering::Relaxed) <= now.as_nanos()
+    /// When its next timer is due; at the end of time where none is pending.
+    pub fn deadline(&self) -> BootInstant {
+        BootInstant::from_nanos(self.deadline.load(Ordering::Relaxed))
     }
 
     /// True for the one caller that has to put it into the queue.

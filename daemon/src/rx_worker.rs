@@ -111,6 +111,8 @@ impl RxWorker {
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
+            self.metrics.heart().at(Stage::Read);
+            device.bell.ring();
             let mut batches = 0;
             while batches < BATCHES_A_TURN {
                 if self.carry([v4, v6]) {

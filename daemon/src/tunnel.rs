@@ -127,7 +127,7 @@ impl Tunnel {
         self.preshared_key.as_ref()
     }
 
-    /// Seconds, 0 is off. Turning it on sends the first keepalive at the next [`Tunnel::attend`].
+    /// Seconds, 0 is off. Turning it on sends the first keepalive at the next [`Tunnel::tick`].
     pub fn set_keepalive_interval(&mut self, now: BootInstant, seconds: u16) {
         if self.timers.set_keepalive_interval(seconds) {
             self.timers.arm_keepalive(now);

@@ -89,6 +89,8 @@ impl TxWorker {
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
+            self.metrics.heart().at(Stage::Read);
+            device.bell.ring();
             let mut batches = 0;
             while batches < turn && !device.is_stopping() {
                 match self.carry(queue) {

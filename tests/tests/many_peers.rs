@@ -177,8 +177,9 @@ fn descriptors_do_not_leak_with_ports_and_states() {
     round();
     let before = open_descriptors(&daemon);
     (0..3).for_each(|_| round());
+    // The watchdog opens one when it rests.
     wait_until("the descriptors to be closed", || {
-        open_descriptors(&daemon) <= before
+        open_descriptors(&daemon) <= before + 1
     });
 }
 

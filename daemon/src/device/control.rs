@@ -142,8 +142,11 @@ impl Shared {
             tunnel.set_keepalive_interval(now.boot, seconds);
         }
         drop(tunnel);
+        if change.persistent_keepalive.is_some() {
+            // The first one is due at once.
+            self.desk.tick();
+        }
         self.change_allowed_ips(&peer, change.replace_allowed_ips, &change.allowed_ips);
-        // A keepalive that is due at once waits for the next tick: one for each of thousands of peers would cost more.
         Ok(())
     }
 

@@ -163,7 +163,7 @@ impl Device {
         let mut posts = vec![
             (link.clone(), Work::Periodic(link_thread::PERIOD)),
             (clock.clone(), Work::Periodic(clock_thread::PERIOD)),
-            (desk.clone(), Work::Periodic(handshake::TICK)),
+            (desk.clone(), Work::Handshakes(handshake::PERIOD)),
             (shared.control.clone(), Work::Control),
         ];
         posts.extend(shared.data_workers());
@@ -182,7 +182,7 @@ impl Device {
                 Work::Both(index) => {
                     self.spawn_worker(thread, index, move || CombinedWorker::new(device, index).run())
                 }
-                Work::Periodic(_) | Work::Control => continue,
+                Work::Periodic(_) | Work::Handshakes(_) | Work::Control => continue,
             }?;
         }
         let (dog, scribe) = Watchdog::new(shared.clone(), watchdog, posts);

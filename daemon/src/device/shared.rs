@@ -25,6 +25,7 @@ use crate::tun::{self, Tun};
 use crate::tuning::Tuning;
 use crate::tunnel::{Now, Outbox};
 use crate::udp::{BindError, Endpoint, SendFailure, Sockets};
+use crate::watchdog::bell::Bell;
 use crate::watchdog::post::Work;
 use crate::watchdog::record::Record;
 use crate::watchdog::roster::Watched;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub control: Arc<Watched>,
     /// What the watchdog has seen.
     pub record: Record,
+    /// Wakes it, where it rests.
+    pub bell: Bell,
     stop_waker: Waker,
     dump_waker: Waker,
     rx_wakers: Vec<Waker>,
@@ -129,6 +132,7 @@ impl Shared {
             clock_verdicts: Mutex::default(),
             control: Watched::new("hpetun-control", "hpetun::cli::control_runtime"),
             record: Record::default(),
+            bell: Bell::new()?,
             stop_waker: Waker::new()?,
             dump_waker: Waker::new()?,
             rx_wakers: (0..rx_workers).map(|_| Waker::new()).collect::<io::Result<_>>()?,
@@ -218,6 +222,8 @@ impl Shared {
         let sockets = Sockets::bind(port, mark, self.rx_wakers.len(), self.tuning.udp_buffer)?;
         *self.sockets.write() = Some(Arc::new(sockets));
         self.rx_wakers.iter().for_each(Waker::wake);
+        // A packet to the new ones must wake the watchdog.
+        self.bell.ring();
         Ok(())
     }
 
@@ -293,15 +299,21 @@ impl Shared {
             .collect()
     }
 
+    /// `None` where somebody changes them just now.
+    pub fn sockets_at_hand(&self) -> Option<Arc<Sockets>> {
+        self.sockets.try_read()?.clone()
+    }
+
     /// Whether there is something for a worker to do.
     pub fn has_work(&self, work: Work) -> bool {
         match work {
             Work::Both(worker) => self.has_work(Work::Tx(worker)) || self.has_work(Work::Rx(worker)),
             Work::Tx(worker) => is_any_readable([Some(self.tun.queue(worker).as_fd()), None]),
             Work::Rx(worker) => {
-                let sockets = self.sockets.try_read().and_then(|sockets| sockets.clone());
+                let sockets = self.sockets_at_hand();
                 sockets.is_some_and(|sockets| is_any_readable(sockets.of_worker(worker)))
             }
+            Work::Handshakes(_) => self.desk.has_work(),
             Work::Periodic(_) | Work::Control => false,
         }
     }

@@ -82,6 +82,11 @@ impl Sockets {
         self.all().try_for_each(|socket| socket.set_mark(mark))
     }
 
+    /// How many have a pair each.
+    pub fn workers(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// The descriptors of one worker, IPv4 and IPv6.
     pub fn of_worker(&self, worker: usize) -> [Option<BorrowedFd<'_>>; 2] {
         let pair = &self.pairs[worker % self.pairs.len()];

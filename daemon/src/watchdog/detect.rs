@@ -112,6 +112,21 @@ impl Detector {
         self.threshold
     }
 
+    /// Whether that is what was last seen of it.
+    pub fn has_seen(&self, pulse: Pulse) -> bool {
+        self.last == pulse
+    }
+
+    /// Whether it had nothing to do when it was last looked at.
+    pub fn is_waiting(&self) -> bool {
+        self.last.stage == Stage::Idle && !self.had_work
+    }
+
+    /// Whether it showed no sign of life when it was last looked at.
+    pub fn is_suspect(&self) -> bool {
+        !self.stuck.is_zero()
+    }
+
     pub fn is_stalled(&self) -> bool {
         self.reports > 0
     }
@@ -213,36 +228,39 @@ mod tests {
 
     proptest! {
         /// Wherever between two looks a stall begins, whatever it was doing and whatever the threshold, it is found after more than
-        /// one of it and no more than 1.2, and what the looks were late.
+        /// one of it and no more than 1.2, and what the looks were late: also where the clock with a lock was left just then, and where
+        /// the watchdog rested and was woken.
         #[test]
         fn detection_is_within_its_bounds(
-            threshold_ms in 10u64..1_000, part in 0.0f64..1.0, idle: bool, looks_before in 1u64..5, late_us in 0u64..200,
+            threshold_ms in 10u64..1_000, begins in 0.2f64..5.0, idle: bool, rests: bool, lock_until in 0.0f64..5.0, late_us in 0u64..200,
         ) {
             let threshold = Duration::from_millis(threshold_ms);
+            let [begins, lock_until] = [begins, lock_until].map(|thresholds| threshold.mul_f64(thresholds));
+            let late = Duration::from_micros(late_us);
             let rhythm = Rhythm::of(threshold);
             let mut detector = Detector::new(threshold);
-            let fifth = threshold_ms * 200;
-            let begins = looks_before * fifth + (part * fifth as f64) as u64;
-            let (mut now, mut last, mut look, mut found) = (0, 0, 0, None);
-            while look < 20 {
-                now += rhythm.lock.as_micros() as u64 + 1 + late_us;
-                if !rhythm.is_for_threads(Duration::from_micros(now - last)) {
+            let (mut last, mut last_threads, mut looks) = (Duration::ZERO, Duration::ZERO, 0);
+            let found = loop {
+                let rests = rests && idle && last < begins;
+                let due = rhythm.due(last, last_threads, last < lock_until, rests);
+                let is_woken = rests && begins < due;
+                let now = late + if is_woken { begins } else { due };
+                last = now;
+                if !is_woken && !rhythm.is_for_threads(now - last_threads) {
                     continue;
                 }
-                let passed = Duration::from_micros(now - last);
-                (last, look) = (now, look + 1);
-                let before = if idle { pulse(1, Stage::Idle) } else { pulse(look, Stage::Seal) };
+                let passed = now - last_threads;
+                (last_threads, looks) = (now, looks + 1);
+                let before = if idle { pulse(1, Stage::Idle) } else { pulse(looks, Stage::Seal) };
                 // It yields up to the moment when it stalls.
                 let stalled = if idle { pulse(1, Stage::Stamp) } else { pulse(1_000_000, Stage::Stamp) };
-                let sighting = if now > begins { stalled } else { before };
-                if stuck_ms(detector.look(passed, Duration::ZERO, sighting)).is_some() && found.is_none() {
-                    found = Some(now - begins);
+                let sighting = if now >= begins { stalled } else { before };
+                if stuck_ms(detector.look(passed, Duration::ZERO, sighting)).is_some() {
+                    break now - begins;
                 }
-            }
-            let found = found.unwrap();
-            let lateness = 7 * (fifth / 20_000 + 1) * (late_us + 1);
-            let bounds = threshold_ms * 1_000..=threshold_ms * 1_200 + lateness;
-            prop_assert!(bounds.contains(&found), "{} us of {} ms", found, threshold_ms);
+            };
+            let bounds = threshold..=threshold.mul_f64(1.2) + 8 * (late + Duration::from_micros(1));
+            prop_assert!(bounds.contains(&found), "{:?} of {:?}", found, threshold);
         }
     }
 }

@@ -30,9 +30,9 @@ impl Feeder {
         }
     }
 
-    /// How often it is to be fed at least; `None` where nobody waits for it.
-    pub fn interval(&self) -> Option<Duration> {
-        self.systemd.as_ref().map(|systemd| systemd.interval)
+    /// When it is to be fed next, if all is well; `None` where nobody waits for it.
+    pub fn due(&self) -> Option<Duration> {
+        self.systemd.as_ref().map(|_| self.next)
     }
 
     /// By the watchdog's clock.

@@ -4,6 +4,8 @@
 //! (registers, stack, the lock's holder) -> [`classify`] -> [`desk`] -> [`scribe`], on a thread of its own -> [`symbols`] and
 //! [`unwind`] (names) -> [`verdict`] -> [`report`] -> [`text`] and [`log`] -> [`rescue`].
 
+pub mod alarm;
+pub mod bell;
 pub mod capture;
 pub mod classify;
 pub mod control_thread;

@@ -35,8 +35,20 @@ pub enum Work {
     Both(usize),
     /// Nobody can tell from outside, but it wakes by itself so often.
     Periodic(Duration),
+    /// A queue, and it wakes by itself so often.
+    Handshakes(Duration),
     /// Requests of people and programs, of which a large one takes its time.
     Control,
+}
+
+impl Work {
+    /// How often it wakes by itself at least, if it does.
+    fn period(self) -> Option<Duration> {
+        match self {
+            Self::Periodic(period) | Self::Handshakes(period) => Some(period),
+            _ => None,
+        }
+    }
 }
 
 /// So many thresholds the control threads may take over one request. They beat twice in that time.
@@ -81,14 +93,34 @@ impl Post {
         if pulse.yields != self.yielded.0 {
             self.yielded = (pulse.yields, now);
         }
-        let is_missed = match self.work {
-            Work::Periodic(period) => now.saturating_sub(self.yielded.1) > period + self.detector.threshold(),
-            work => pulse.stage == Stage::Idle && has_work(work),
-        };
+        let slept = now.saturating_sub(self.yielded.1);
+        let period = self.work.period();
+        let is_missed = period.is_some_and(|period| slept > period + self.detector.threshold());
         Sighting {
             pulse,
-            has_work: pulse.stage == Stage::Idle && is_missed,
+            has_work: pulse.stage == Stage::Idle && (is_missed || has_work(self.work)),
         }
+    }
+
+    /// Whether it has no packet to carry, has had none for so long, and will ring when it has. Other threads are calm unless they may
+    /// have stalled; those of the control socket, which say nothing of when they wait, unless they have.
+    pub fn is_calm(&self, now: Duration, calm: Duration) -> bool {
+        match self.work {
+            Work::Tx(_) | Work::Rx(_) | Work::Both(_) => {
+                self.detector.is_waiting() && now.saturating_sub(self.yielded.1) >= calm
+            }
+            Work::Periodic(_) | Work::Handshakes(_) => !self.detector.is_suspect(),
+            Work::Control => !self.detector.is_stalled(),
+        }
+    }
+
+    pub fn carries_packets(&self) -> bool {
+        matches!(self.work, Work::Tx(_) | Work::Rx(_) | Work::Both(_))
+    }
+
+    /// Whether it has not beaten since it was last looked at.
+    pub fn is_as_it_was(&self) -> bool {
+        self.detector.has_seen(self.watched.heart.pulse())
     }
 
     /// All were paused for so long: nobody could wake.

@@ -6,11 +6,17 @@ use std::time::Duration;
 const LOOKS_A_THRESHOLD: u32 = 5;
 /// The longest time between two looks at the lock of a clock: a reader must not wait for it for long.
 const LOCK_LOOKS: Duration = Duration::from_millis(20);
+/// Where the clock has no lock, what else is looked at besides the threads.
+const OTHER_LOOKS: Duration = Duration::from_secs(1);
+/// From one look at the threads to the next at rest: packets end it, but threads that have other work are still to be missed.
+const REST: Duration = Duration::from_millis(250);
+/// So long no packet must have come before. Longer than the second between two pings, of which none is to wait for the watchdog to wake.
+pub const CALM: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Rhythm {
     /// From one look at the lock to the next.
-    pub lock: Duration,
+    lock: Duration,
     /// From one look at the threads to the next: a multiple of it.
     threads: Duration,
 }
@@ -26,9 +32,20 @@ impl Rhythm {
         }
     }
 
+    /// When the next look is due, after the last one and the last one at the threads.
+    pub fn due(self, last: Duration, last_threads: Duration, has_lock: bool, rests: bool) -> Duration {
+        let lock = last + if has_lock { self.lock } else { OTHER_LOOKS };
+        let threads = if rests {
+            self.threads.max(REST)
+        } else {
+            self.threads
+        };
+        lock.min(last_threads + threads)
+    }
+
     /// Whether the threads are due as well, so long after the last time.
     pub fn is_for_threads(self, since: Duration) -> bool {
-        since + self.lock / 2 >= self.threads
+        since >= self.threads
     }
 }
 
@@ -52,5 +69,21 @@ mod tests {
                     && !rhythm.is_for_threads(rhythm.lock * (looks - 1))
             );
         }
+    }
+    #[test]
+    fn the_next_look_is_the_one_that_is_due_first() {
+        let ms = Duration::from_millis;
+        let due = |threshold, last, last_threads, has_lock, rests| {
+            let due = Rhythm::of(ms(threshold)).due(ms(last), ms(last_threads), has_lock, rests);
+            due.as_millis()
+        };
+        assert_eq!(due(100, 1000, 1000, false, false), 1020);
+        assert_eq!(due(100, 1000, 1000, false, true), 1250);
+        // The clock's lock was there until now: the threads are due when they were.
+        assert_eq!(due(500, 1080, 1000, false, false), 1100);
+        assert_eq!(due(500, 1080, 1000, true, false), 1100);
+        assert_eq!(due(20_000, 1000, 1000, true, false), 1020);
+        assert_eq!(due(20_000, 3500, 1000, false, true), 4500);
+        assert_eq!(due(20_000, 4500, 1000, false, true), 5000);
     }
 }

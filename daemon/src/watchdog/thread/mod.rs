@@ -1,7 +1,7 @@
 //! The thread `wg-watchdog`: looks at every heartbeat, reports who stalls, and does what is to be done about it.
 //!
 //! It reads no clock of `clockshim`'s, and takes no lock that a worker can hold, save two: its turn at the log, for which it waits
-//! 100 ms at most, and the timekeeper's where it goes over to another clock.
+//! 100 ms at most, and the timekeeper's where it goes over to another clock, for which it waits as long.
 
 mod stalls;
 
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
+use super::alarm::Alarm;
 use super::desk::{Desk, desk};
 use super::detect::Event;
 use super::discipline::Discipline;
@@ -22,7 +23,7 @@ use super::pause::Pauses;
 use super::post::{Post, Work};
 use super::rescue::Rescuer;
 use super::rest;
-use super::rhythm::Rhythm;
+use super::rhythm::{CALM, Rhythm};
 use super::roster::{Watched, remember_panics};
 use super::scribe::{Job, Recovery, Scribe};
 use super::steal::Steal;
@@ -46,6 +47,10 @@ pub struct Watchdog {
     feeder: Feeder,
     desk: Desk,
     rhythm: Rhythm,
+    /// The clock in use had a lock at the last look.
+    clock_has_lock: bool,
+    /// Set while it rests.
+    alarm: Option<Alarm>,
     /// When it last looked, at the lock and at the threads.
     last: Duration,
     last_threads: Duration,
@@ -85,6 +90,8 @@ impl Watchdog {
             feeder: Feeder::of_this_unit(),
             desk,
             rhythm: Rhythm::of(options.threshold),
+            clock_has_lock: true,
+            alarm: None,
             last: Duration::ZERO,
             last_threads: Duration::ZERO,
             late: Duration::ZERO,
@@ -109,10 +116,10 @@ impl Watchdog {
         }
         self.begin();
         while !self.device.is_stopping() {
-            if let Err(error) = self.wait() {
-                return self.device.worker_failed("wg-watchdog", &error);
+            match self.wait() {
+                Ok(is_woken) => self.look(is_woken),
+                Err(error) => return self.device.worker_failed("wg-watchdog", &error),
             }
-            self.look();
         }
         self.bury();
         if let Some(count) = self.discipline.take_suppressed() {
@@ -126,17 +133,17 @@ impl Watchdog {
         self.last_threads = self.last;
     }
 
-    /// Until the next look is due, or somebody wakes it.
-    fn wait(&mut self) -> io::Result<()> {
+    /// Until something is due, or somebody wakes it: true where a packet did.
+    fn wait(&mut self) -> io::Result<bool> {
         let now = clock::monotonic();
-        let due = match self.options.action {
-            Action::Off => self.feeder.interval().map(|interval| now + interval),
-            _ => Some((self.last + self.rhythm.lock).max(now)),
-        };
+        let look = (self.options.action != Action::Off).then(|| self.due());
+        let feed = self.feeder.due().filter(|_| !self.anybody_is_stalled());
+        let due = look.into_iter().chain(feed).min().map(|due| due.max(now));
         let device = self.device.clone();
         let (stop, dump) = (device.stop_waker().as_fd(), device.dump_waker());
+        let (bell, alarm) = (device.bell.as_fd(), self.alarm.as_ref().map(Alarm::as_fd));
         let timeout = due.map(|due| due.saturating_sub(now));
-        let woken = poll::readable_within([Some(stop), Some(dump.as_fd())], timeout)?;
+        let woken = poll::readable_within([Some(stop), Some(dump.as_fd()), Some(bell), alarm], timeout)?;
         // What it did itself before it waited is no lateness; what held it up while it was to sleep is.
         let late = due.map_or(Duration::ZERO, |due| clock::monotonic().saturating_sub(due));
         self.late += late + rest::take_overslept();
@@ -144,21 +151,33 @@ impl Watchdog {
             dump.clear();
             self.dump();
         }
-        Ok(())
+        Ok(woken[2].readable || woken[3].readable)
     }
 
-    fn look(&mut self) {
+    /// When the next look is due.
+    fn due(&self) -> Duration {
+        let has_lock = self.clock_has_lock || self.rescuer.is_busy();
+        let rests = self.alarm.is_some();
+        self.rhythm.due(self.last, self.last_threads, has_lock, rests)
+    }
+
+    /// What is due. A packet that ends the rest is seen at once: whoever is to carry it is to do so from now on.
+    fn look(&mut self, is_woken: bool) {
         let now = clock::monotonic();
-        if self.options.action == Action::Off || now.saturating_sub(self.last) < self.rhythm.lock {
-            return self.feeder.feed(now, true);
+        if self.options.action != Action::Off && (is_woken || now >= self.due()) {
+            self.look_at_all(now, is_woken);
         }
+        self.feeder.feed(now, !self.anybody_is_stalled());
+    }
+
+    fn look_at_all(&mut self, now: Duration, is_woken: bool) {
         let late = std::mem::take(&mut self.late);
         let paused = self.excuse_pauses(now, late);
         self.look_at_lock(now);
         self.since_threads.late += late;
         self.since_threads.paused += paused;
         let passed = now.saturating_sub(self.last_threads);
-        if self.rhythm.is_for_threads(passed) {
+        if is_woken || self.rhythm.is_for_threads(passed) {
             self.last_threads = now;
             let since = std::mem::take(&mut self.since_threads);
             self.look_at_threads(
@@ -166,14 +185,40 @@ impl Watchdog {
                 passed.saturating_sub(since.paused),
                 since.late.saturating_sub(since.paused),
             );
+            // Once woken it looks again before it rests, whatever woke it: it must not come here without end.
+            self.rest_or_wake(!is_woken && self.all_is_calm(now));
         }
-        self.feeder.feed(now, !self.anybody_is_stalled());
+    }
+
+    fn all_is_calm(&self, now: Duration) -> bool {
+        !self.clock_has_lock && self.posts.iter().all(|post| post.is_calm(now, CALM))
+    }
+
+    /// Where it cannot be woken, it does not rest.
+    fn rest_or_wake(&mut self, is_calm: bool) {
+        let alarm = self
+            .alarm
+            .take()
+            .filter(|alarm| alarm.is_up_to_date(&self.device));
+        if !is_calm {
+            return self.device.bell.clear();
+        }
+        self.device.bell.want();
+        // Who begins from here on rings.
+        if self
+            .posts
+            .iter()
+            .all(|post| !post.carries_packets() || post.is_as_it_was())
+        {
+            self.alarm = alarm.or_else(|| Alarm::set(&self.device));
+        }
     }
 
     fn look_at_lock(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.last);
         self.last = now;
         let lock = self.device.keeper.clock_report().lock;
+        self.clock_has_lock = lock.is_some();
         self.lock.look(now, lock);
         let mut jobs = Vec::new();
         self.rescuer.look(&self.device, passed, &mut self.lock, &mut jobs);

@@ -1,0 +1,77 @@
+//! How a data worker that comes out of its wait wakes the watchdog, where that rests.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crate::sys::poll::Waker;
+
+#[derive(Debug)]
+pub struct Bell {
+    is_wanted: AtomicBool,
+    waker: Waker,
+}
+
+impl Bell {
+    /// # Errors
+    /// Where there are no descriptors left.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            is_wanted: AtomicBool::new(false),
+            waker: Waker::new()?,
+        })
+    }
+
+    /// To be called by whoever begins to work, after its heartbeat says so.
+    #[inline]
+    pub fn ring(&self) {
+        // Either the watchdog sees that heartbeat once it wants to be woken, or its wish is seen here.
+        fence(Ordering::SeqCst);
+        if self.is_wanted.load(Ordering::Relaxed) && self.is_wanted.swap(false, Ordering::Relaxed) {
+            self.waker.wake();
+        }
+    }
+
+    /// The watchdog wants to be woken, and looks at all heartbeats once more after this.
+    pub fn want(&self) {
+        self.is_wanted.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// It is awake.
+    pub fn clear(&self) {
+        self.is_wanted.store(false, Ordering::Relaxed);
+        self.waker.clear();
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.waker.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::poll;
+
+    fn has_rung(bell: &Bell) -> bool {
+        let [ready] = poll::readable([Some(bell.as_fd())], 0).unwrap();
+        ready.readable
+    }
+
+    #[test]
+    fn it_rings_once_for_each_wish() {
+        let bell = Bell::new().unwrap();
+        bell.ring();
+        assert!(!has_rung(&bell), "nobody rests");
+        bell.want();
+        bell.ring();
+        bell.ring();
+        assert!(has_rung(&bell));
+        bell.clear();
+        bell.ring();
+        assert!(!has_rung(&bell));
+    }
+}
