@@ -9,6 +9,7 @@
 //! `cargo test --release -p hpetun-tests roaming`. `HPETUN_BIN` names another binary to test.
 
 pub mod capture;
+pub mod cgroup;
 pub mod command;
 pub mod daemon;
 pub mod load;

@@ -1,13 +1,15 @@
 //! The watchdog: what it reports, of whom it says nothing, and what it does about a stall.
 
 use std::io::Read as _;
+use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hpetun_tests::daemon::{Daemon, Program, interface_name};
+use hpetun_tests::cgroup::Cgroup;
+use hpetun_tests::daemon::{Daemon, Program, binary, interface_name};
 use hpetun_tests::noise::Noise;
 use hpetun_tests::sys::Traced;
 use hpetun_tests::wait::{wait_for, wait_until};
@@ -218,7 +220,54 @@ fn a_paused_process_blames_nobody() {
     assert!(!daemon.log().contains("BUG"), "{}", daemon.log());
 }
 
-/// One thread alone, as a debugger in its non-stop mode does.
+/// So that the processors of an idle machine can sleep.
+#[test]
+fn an_idle_daemon_wakes_seldom_until_a_packet_comes() {
+    let _alone = alone();
+    let pair = Pair::loopback();
+    let daemon = &pair.a.daemon;
+    wait_until_it_rests(daemon);
+    let all = wakes_in_half_a_second(daemon, |_| true);
+    assert!(all < 30, "{all} wake-ups");
+    wait_until("a packet to wake the watchdog", || {
+        pair.ping();
+        wakes_in_half_a_second(daemon, is_watchdog) >= 10
+    });
+    wait_until_it_rests(daemon);
+}
+
+fn wait_until_it_rests(daemon: &Daemon) {
+    wait_until("the watchdog to rest", || {
+        wakes_in_half_a_second(daemon, is_watchdog) < 6
+    });
+}
+
+fn is_watchdog(thread: &str) -> bool {
+    thread == "wg-watchdog"
+}
+
+fn wakes_in_half_a_second(daemon: &Daemon, is_meant: fn(&str) -> bool) -> u64 {
+    let before = wakes(daemon, is_meant);
+    std::thread::sleep(Duration::from_millis(500));
+    // A thread may have ended.
+    wakes(daemon, is_meant).saturating_sub(before)
+}
+
+/// How often those of its threads that are meant went to sleep so far.
+fn wakes(daemon: &Daemon, is_meant: fn(&str) -> bool) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid)).expect("its threads");
+    let threads = tasks.filter_map(|task| {
+        let text = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+        let field = |name| {
+            text.lines()
+                .find_map(|line| Some(line.strip_prefix(name)?.trim()))
+        };
+        is_meant(field("Name:")?).then(|| field("voluntary_ctxt_switches:")?.parse::<u64>().ok())?
+    });
+    threads.sum()
+}
+
+/// One thread alone, as a debugger in its non-stop mode does, and while the watchdog rests.
 #[test]
 fn a_worker_that_a_debugger_stopped_is_told_from_one_that_hangs() {
     let _alone = alone();
@@ -230,6 +279,7 @@ fn a_worker_that_a_debugger_stopped_is_told_from_one_that_hangs() {
 fn stopped_by_a_debugger(options: &str, name: &str) {
     let pair = with_options(options);
     let daemon = &pair.a.daemon;
+    wait_until_it_rests(daemon);
     let traced = stop(daemon, name);
     pair.a.ping_in_vain(pair.b.v4);
     wait_for_log(daemon, "Verdict: none of H1 to H10: it was stopped from outside");
@@ -257,6 +307,38 @@ fn a_worker_that_is_no_more_is_missed() {
     assert!(
         log.contains("[wg-tx/0:") && log.contains("Class: exited ("),
         "{log}"
+    );
+}
+
+/// As a container with a limit has, or a unit with `CPUQuota=`.
+#[test]
+fn a_quota_of_processor_time_that_is_used_up_is_named() {
+    let _alone = alone();
+    let cgroup = Cgroup::new();
+    let host = Namespace::new();
+    let interface = interface_name();
+    let mut command = cgroup.command(host.name());
+    command.arg(binary()).args(["--combined", "-f", &interface]);
+    let daemon = hpetun().spawn(&host, &interface, command);
+    host.run(&format!("ip address add 192.168.241.1/24 dev {interface}"));
+    host.run(&format!("ip link set {interface} up"));
+    wait_for_log(&daemon, "interface up");
+    cgroup.limit(Some(1_000), 250_000);
+    host.inside(|| {
+        let socket = UdpSocket::bind("192.168.241.1:0").expect("the address is there");
+        // The kernel counts a period once it is over, so the first report may come too early.
+        wait_until("three reports", || {
+            // Nobody is there to take them, which takes the daemon as long.
+            (0..1_000).for_each(|_| drop(socket.send_to(&[0; 1000], "192.168.241.2:9")));
+            daemon.log().matches("BUG: soft lockup").count() >= 3
+        });
+    });
+    cgroup.limit(None, 250_000);
+    wait_for_log(&daemon, "its cgroup has used up its CPU quota");
+    assert!(
+        daemon.log().contains("its cgroup's CPU quota used up in "),
+        "{}",
+        daemon.log()
     );
 }
 

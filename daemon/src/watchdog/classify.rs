@@ -17,7 +17,7 @@ pub fn classify(figures: &Figures) -> Class {
         None | Some('Z' | 'X') => Class::Exited,
         Some('T' | 't') => Class::Stopped,
         // It may have run up to a moment ago, or sleep for a moment: the larger part of the time counts.
-        Some('S' | 'D') if slept > ran => Class::Blocked,
+        Some('S' | 'D') if slept > ran && slept > waited => Class::Blocked,
         _ if slept > 50.0 && ran < BARELY_RAN && waited < BARELY_RAN => Class::Blocked,
         _ if ran < BARELY_RAN => Class::Starved,
         // It gets on as fast as it is let, and would have yielded by now had it been let more.
@@ -77,5 +77,11 @@ mod tests {
     #[test]
     fn who_was_woken_just_now_was_blocked_all_the_same() {
         assert_eq!(class(Some('R'), 1.0, 0.5, 0), Class::Blocked);
+    }
+
+    #[test]
+    fn who_sleeps_now_but_waited_for_a_processor_mostly_was_starved() {
+        assert_eq!(class(Some('S'), 1.0, 56.0, 0), Class::Starved);
+        assert_eq!(class(Some('S'), 1.0, 40.0, 0), Class::Blocked);
     }
 }

@@ -34,6 +34,7 @@ pub mod symbols;
 pub mod task;
 pub mod text;
 pub mod thread;
+pub mod throttle;
 pub mod unwind;
 pub mod verdict;
 

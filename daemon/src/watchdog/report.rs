@@ -112,6 +112,12 @@ pub struct Figures {
     pub system_percent: f64,
     /// Ready to run, and waiting for a processor.
     pub waiting_percent: f64,
+    /// Periods within the last second or two in which a cgroup of the process had used up its quota of processor time, and for how
+    /// long, on all processors together. One that lasts is not counted yet.
+    #[serde(default)]
+    pub throttled_periods: u64,
+    #[serde(default)]
+    pub throttled_ms: f64,
     /// The kernel's letter for its state: `R`, `S`, `D`, `T`, `t`, `Z`, `X`. `None` where it is gone.
     pub state: Option<char>,
     /// The system call it is in, by name and arguments.

@@ -161,6 +161,19 @@ fn figures(figures: &Figures) -> String {
             let _ = write!(text, ", {what} {value}");
         }
     }
+    if figures.throttled_periods > 0 {
+        let _ = write!(
+            text,
+            ", its cgroup's CPU quota used up in {} {} ({:.0} ms)",
+            figures.throttled_periods,
+            if figures.throttled_periods == 1 {
+                "period"
+            } else {
+                "periods"
+            },
+            figures.throttled_ms
+        );
+    }
     if is_frozen(figures) {
         text.push_str(", frozen by a cgroup");
     }

@@ -272,6 +272,10 @@ fn why_none(report: &StallReport, facts: Option<&Facts<'_>>) -> String {
                 format!("it waits in {call}; {unknown}")
             }
         }
+        Class::Starved if is_throttled(figures) => {
+            "it is kept from the processor: its cgroup has used up its CPU quota (cpu.max, CPUQuota=)"
+                .to_owned()
+        }
         Class::Starved if reading == 0 => {
             let but = if is_elsewhere {
                 "the clock is not in its way"
@@ -329,6 +333,11 @@ pub fn activity(thread: &ThreadFacts) -> String {
 pub fn is_frozen(figures: &Figures) -> bool {
     let wchan = figures.wchan.as_deref().unwrap_or_default();
     wchan.starts_with("__refrigerator") || wchan.starts_with("do_freezer_trap")
+}
+
+/// A quota that was used up for a moment is not what a thread was starved by.
+fn is_throttled(figures: &Figures) -> bool {
+    figures.throttled_periods > 0 && figures.throttled_ms >= figures.seconds * 1e3 / 4.0
 }
 
 fn threads(count: u32) -> String {

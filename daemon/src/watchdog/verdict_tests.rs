@@ -175,6 +175,32 @@ fn without_a_sample_the_clock_is_not_cleared() {
 }
 
 #[test]
+fn a_quota_that_is_used_up_is_said_to_be() {
+    let mut report = waiting(9);
+    report.class = Class::Starved;
+    report.clock = None;
+    assert!(!judge(&report).reason.contains("quota"));
+    report.figures.seconds = 0.2;
+    report.figures.throttled_periods = 2;
+    report.figures.throttled_ms = 20.0;
+    assert!(!judge(&report).reason.contains("quota"), "it had most of it");
+    report.figures.throttled_ms = 180.4;
+    let verdict = judge(&report);
+    assert_eq!(verdict.hypothesis, None);
+    assert!(
+        verdict
+            .reason
+            .starts_with("it is kept from the processor: its cgroup has used up its CPU quota"),
+        "{verdict:?}"
+    );
+    let text = report.to_string();
+    assert!(
+        text.contains(", its cgroup's CPU quota used up in 2 periods (180 ms))"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_frozen_thread_is_said_to_be() {
     for wchan in ["do_freezer_trap", "__refrigerator"] {
         let mut report = waiting(9);

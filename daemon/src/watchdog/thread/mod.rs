@@ -28,6 +28,7 @@ use super::roster::{Watched, remember_panics};
 use super::scribe::{Job, Recovery, Scribe};
 use super::steal::Steal;
 use super::task;
+use super::throttle::Throttle;
 use crate::device::Shared;
 use crate::sys::{clock, poll, thread};
 use stalls::Strike;
@@ -44,6 +45,7 @@ pub struct Watchdog {
     rescuer: Rescuer,
     discipline: Discipline,
     steal: Steal,
+    throttle: Throttle,
     feeder: Feeder,
     desk: Desk,
     rhythm: Rhythm,
@@ -87,6 +89,7 @@ impl Watchdog {
             rescuer: Rescuer::default(),
             discipline: Discipline::default(),
             steal: Steal::new(task::tick()),
+            throttle: Throttle::of_this_process(),
             feeder: Feeder::of_this_unit(),
             desk,
             rhythm: Rhythm::of(options.threshold),
@@ -174,6 +177,7 @@ impl Watchdog {
         let late = std::mem::take(&mut self.late);
         let paused = self.excuse_pauses(now, late);
         self.look_at_lock(now);
+        self.throttle.look(now);
         self.since_threads.late += late;
         self.since_threads.paused += paused;
         let passed = now.saturating_sub(self.last_threads);

@@ -77,9 +77,12 @@ impl Watchdog {
         let lock = || device.keeper.clock_report().lock;
         let accused = device.keeper.clock_report().kind;
         let exposure = examine::expose(Some(&thread), lock(), &mut self.lock, lock);
+        let throttled = self.throttle.lately();
         let figures = Figures {
             syscall,
             wchan,
+            throttled_periods: throttled.periods,
+            throttled_ms: throttled.time.as_secs_f64() * 1e3,
             ..self.posts[strike.post].figures(clock::monotonic())
         };
         let report = StallReport {
