@@ -1,4 +1,4 @@
-//! recvmsg(2) and sendmsg(2) with what a tunnel needs beside the bytes: GRO and GSO sizes, and our own address.
+//! recvmsg(2), sendmsg(2) and sendmmsg(2) with what a tunnel needs beside the bytes: GRO and GSO sizes, and our own address.
 
 use std::io;
 use std::mem;
@@ -89,69 +89,108 @@ fn read_control(message: &libc::msghdr) -> (Option<IpAddr>, Option<usize>) {
     (local, segment)
 }
 
-/// One call to sendmsg: `payload` to `to`, from `local` where given, as datagrams of `segment` bytes where given.
-pub fn send(
-    fd: BorrowedFd<'_>,
-    to: &SocketAddr,
-    local: Option<IpAddr>,
-    payload: &[u8],
-    segment: Option<u16>,
-) -> io::Result<()> {
-    let mut control = Control([0; 128]);
-    let (address, address_len) = encode_address(to);
-    let mut vector = libc::iovec {
-        iov_base: payload.as_ptr().cast_mut().cast(),
-        iov_len: payload.len(),
-    };
-    // SAFETY: plain data, for which all zeroes is a valid value.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_name = (&raw const address).cast_mut().cast();
-    message.msg_namelen = address_len;
-    message.msg_iov = &raw mut vector;
-    message.msg_iovlen = 1;
-    let mut writer = ControlWriter {
-        control: &mut control,
-        len: 0,
-    };
-    if let Some(segment) = segment {
-        writer.push(libc::SOL_UDP, libc::UDP_SEGMENT, segment);
-    }
-    match local {
-        Some(IpAddr::V4(ip)) => writer.push(
-            libc::IPPROTO_IP,
-            libc::IP_PKTINFO,
-            libc::in_pktinfo {
-                ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(ip.octets()),
-                },
-                ipi_addr: libc::in_addr { s_addr: 0 },
-            },
-        ),
-        Some(IpAddr::V6(ip)) => writer.push(
-            libc::IPPROTO_IPV6,
-            libc::IPV6_PKTINFO,
-            libc::in6_pktinfo {
-                ipi6_addr: libc::in6_addr { s6_addr: ip.octets() },
-                ipi6_ifindex: 0,
-            },
-        ),
-        None => {}
-    }
-    let control_len = writer.len;
-    if control_len > 0 {
-        message.msg_control = control.0.as_mut_ptr().cast();
-        message.msg_controllen = control_len as _;
-    }
+/// What is to be sent in one piece: `payload` to `to`, from `local` where given, as datagrams of `segment` bytes where given.
+#[derive(Debug, Clone, Copy)]
+pub struct Parcel<'a> {
+    pub to: SocketAddr,
+    pub local: Option<IpAddr>,
+    pub payload: &'a [u8],
+    pub segment: Option<u16>,
+}
+
+/// Parcels in one call at most.
+pub const MOST_PARCELS: usize = 16;
+
+/// One call to sendmsg.
+pub fn send(fd: BorrowedFd<'_>, parcel: &Parcel<'_>) -> io::Result<()> {
+    let mut envelope = Envelope::of(parcel);
+    let message = envelope.header();
     // SAFETY: every pointer in `message` is valid for its length and outlives the call; the kernel only reads.
-    check_len(unsafe {
-        libc::sendmsg(
-            fd.as_raw_fd(),
-            &raw const message,
-            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-        )
-    })
-    .map(|_| ())
+    check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, FLAGS) }).map(|_| ())
+}
+
+/// One call to sendmmsg, with the first [`MOST_PARCELS`]. How many went, in their order: an error is about the first, and one
+/// about another is only told once that is the first.
+pub fn send_many<'a>(fd: BorrowedFd<'_>, parcels: impl Iterator<Item = Parcel<'a>>) -> io::Result<usize> {
+    let mut envelopes = [const { Envelope::EMPTY }; MOST_PARCELS];
+    // SAFETY: plain data, for which all zeroes is a valid value.
+    let mut messages: [libc::mmsghdr; MOST_PARCELS] = unsafe { mem::zeroed() };
+    let mut count = 0;
+    for ((envelope, message), parcel) in envelopes.iter_mut().zip(&mut messages).zip(parcels) {
+        *envelope = Envelope::of(&parcel);
+        message.msg_hdr = envelope.header();
+        count += 1;
+    }
+    // SAFETY: the first `count` messages are filled; every pointer in them is valid for its length and outlives the call; the
+    // kernel writes nothing but their `msg_len`.
+    check(unsafe { libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), count, FLAGS) })
+        .map(|sent| usize::try_from(sent).unwrap_or(0))
+}
+
+const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// A parcel as the kernel takes it.
+struct Envelope {
+    control: Control,
+    control_len: usize,
+    address: libc::sockaddr_storage,
+    address_len: libc::socklen_t,
+    payload: libc::iovec,
+}
+
+impl Envelope {
+    const EMPTY: Self = Self {
+        control: Control([0; 128]),
+        control_len: 0,
+        // SAFETY: plain data, for which all zeroes is a valid value.
+        address: unsafe { mem::zeroed() },
+        address_len: 0,
+        payload: libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        },
+    };
+
+    fn of(parcel: &Parcel<'_>) -> Self {
+        let mut control = Control([0; 128]);
+        let mut writer = ControlWriter {
+            control: &mut control,
+            len: 0,
+        };
+        if let Some(segment) = parcel.segment {
+            writer.push(libc::SOL_UDP, libc::UDP_SEGMENT, segment);
+        }
+        if let Some(local) = parcel.local {
+            writer.push_source(local);
+        }
+        let control_len = writer.len;
+        let (address, address_len) = encode_address(&parcel.to);
+        Self {
+            control,
+            control_len,
+            address,
+            address_len,
+            payload: libc::iovec {
+                iov_base: parcel.payload.as_ptr().cast_mut().cast(),
+                iov_len: parcel.payload.len(),
+            },
+        }
+    }
+
+    /// Points into this envelope, and is good while that stays where it is.
+    fn header(&mut self) -> libc::msghdr {
+        // SAFETY: plain data, for which all zeroes is a valid value.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        message.msg_name = (&raw mut self.address).cast();
+        message.msg_namelen = self.address_len;
+        message.msg_iov = &raw mut self.payload;
+        message.msg_iovlen = 1;
+        if self.control_len > 0 {
+            message.msg_control = self.control.0.as_mut_ptr().cast();
+            message.msg_controllen = self.control_len as _;
+        }
+        message
+    }
 }
 
 struct ControlWriter<'a> {
@@ -160,6 +199,30 @@ struct ControlWriter<'a> {
 }
 
 impl ControlWriter<'_> {
+    fn push_source(&mut self, local: IpAddr) {
+        match local {
+            IpAddr::V4(ip) => self.push(
+                libc::IPPROTO_IP,
+                libc::IP_PKTINFO,
+                libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(ip.octets()),
+                    },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                },
+            ),
+            IpAddr::V6(ip) => self.push(
+                libc::IPPROTO_IPV6,
+                libc::IPV6_PKTINFO,
+                libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr { s6_addr: ip.octets() },
+                    ipi6_ifindex: 0,
+                },
+            ),
+        }
+    }
+
     fn push<T: Copy>(&mut self, level: i32, kind: i32, value: T) {
         let size = mem::size_of::<T>() as u32;
         // SAFETY: CMSG_SPACE and CMSG_LEN are arithmetic.

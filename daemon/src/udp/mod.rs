@@ -5,6 +5,7 @@ mod sockets;
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::sys::udp::Parcel;
 pub use outgoing::{MAX_SEGMENTS, Outgoing, SendFailure};
 pub use sockets::{BindError, Sockets};
 
@@ -34,6 +35,15 @@ impl Endpoint {
     pub fn forget_source(&mut self) {
         self.local = None;
         self.ungrouped_from = 0;
+    }
+
+    fn parcel<'a>(&self, payload: &'a [u8], segment: Option<u16>) -> Parcel<'a> {
+        Parcel {
+            to: self.addr,
+            local: self.local,
+            payload,
+            segment,
+        }
     }
 
     /// Whether `other` is the same place, seen from the same address.

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::sys::{poll, udp as sys};
+use crate::sys::poll;
+use crate::sys::udp::{self as sys, Parcel};
 
 use super::{Endpoint, outgoing::SendFailure};
 
@@ -105,12 +106,11 @@ impl Sockets {
         payload: &[u8],
         segment: Option<u16>,
     ) -> Result<(), SendFailure> {
-        let [v4, v6] = self.of_worker(worker);
-        let fd = if endpoint.addr.is_ipv4() { v4 } else { v6 };
+        let fd = self.to(worker, endpoint.addr);
         let fd = fd.ok_or(SendFailure::Refused(libc::EAFNOSUPPORT))?;
         let mut waited = false;
         loop {
-            let Err(error) = sys::send(fd, &endpoint.addr, endpoint.local, payload, segment) else {
+            let Err(error) = sys::send(fd, &endpoint.parcel(payload, segment)) else {
                 return Ok(());
             };
             match error.raw_os_error().unwrap_or(libc::EIO) {
@@ -134,6 +134,24 @@ impl Sockets {
                 errno => return Err(SendFailure::Refused(errno)),
             }
         }
+    }
+
+    /// Sends several, all to addresses of the family of `first`, in one call. Gives how many went, in their order: what does not is
+    /// to be sent alone, which tells why.
+    pub fn send_many<'a>(
+        &self,
+        worker: usize,
+        first: SocketAddr,
+        parcels: impl Iterator<Item = Parcel<'a>>,
+    ) -> usize {
+        let fd = self.to(worker, first);
+        fd.and_then(|fd| sys::send_many(fd, parcels).ok()).unwrap_or(0)
+    }
+
+    /// The socket that sends there.
+    fn to(&self, worker: usize, address: SocketAddr) -> Option<BorrowedFd<'_>> {
+        let [v4, v6] = self.of_worker(worker);
+        if address.is_ipv4() { v4 } else { v6 }
     }
 
     fn all(&self) -> impl Iterator<Item = &Socket> {
