@@ -32,15 +32,14 @@ impl Bell {
         }
     }
 
-    /// The watchdog wants to be woken, and looks at all heartbeats once more after this.
-    pub fn want(&self) {
-        self.is_wanted.store(true, Ordering::Relaxed);
+    /// Whether the watchdog wants to be woken. If so, it looks at all heartbeats once more after this.
+    pub fn want(&self, wanted: bool) {
+        self.is_wanted.store(wanted, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// It is awake.
+    /// It has heard it.
     pub fn clear(&self) {
-        self.is_wanted.store(false, Ordering::Relaxed);
         self.waker.clear();
     }
 }
@@ -66,12 +65,16 @@ mod tests {
         let bell = Bell::new().unwrap();
         bell.ring();
         assert!(!has_rung(&bell), "nobody rests");
-        bell.want();
+        bell.want(true);
         bell.ring();
         bell.ring();
         assert!(has_rung(&bell));
         bell.clear();
         bell.ring();
-        assert!(!has_rung(&bell));
+        assert!(!has_rung(&bell), "it was heard");
+        bell.want(true);
+        bell.want(false);
+        bell.ring();
+        assert!(!has_rung(&bell), "nobody rests any more");
     }
 }

@@ -42,6 +42,10 @@ pub enum Work {
 }
 
 impl Work {
+    fn is_packets(self) -> bool {
+        matches!(self, Self::Tx(_) | Self::Rx(_) | Self::Both(_))
+    }
+
     /// How often it wakes by itself at least, if it does.
     fn period(self) -> Option<Duration> {
         match self {
@@ -106,21 +110,17 @@ impl Post {
     /// have stalled; those of the control socket, which say nothing of when they wait, unless they have.
     pub fn is_calm(&self, now: Duration, calm: Duration) -> bool {
         match self.work {
-            Work::Tx(_) | Work::Rx(_) | Work::Both(_) => {
+            work if work.is_packets() => {
                 self.detector.is_waiting() && now.saturating_sub(self.yielded.1) >= calm
             }
-            Work::Periodic(_) | Work::Handshakes(_) => !self.detector.is_suspect(),
             Work::Control => !self.detector.is_stalled(),
+            _ => !self.detector.is_suspect(),
         }
     }
 
-    pub fn carries_packets(&self) -> bool {
-        matches!(self.work, Work::Tx(_) | Work::Rx(_) | Work::Both(_))
-    }
-
-    /// Whether it has not beaten since it was last looked at.
+    /// Whether it carries no packets, or has not beaten since it was last looked at.
     pub fn is_as_it_was(&self) -> bool {
-        self.detector.has_seen(self.watched.heart.pulse())
+        !self.work.is_packets() || self.detector.has_seen(self.watched.heart.pulse())
     }
 
     /// All were paused for so long: nobody could wake.

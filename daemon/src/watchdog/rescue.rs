@@ -104,8 +104,9 @@ impl Rescuer {
             0
         };
         let trouble = found?;
-        let now_is = clock::monotonic();
-        if (self.failed).is_some_and(|failed| now_is.saturating_sub(failed) < RETRY) {
+        let moment = clock::monotonic();
+        let is_too_soon = |failed| moment.saturating_sub(failed) < RETRY;
+        if self.failed.is_some_and(is_too_soon) {
             return None;
         }
         // On a busy machine a holder may be kept from its processor for one look, now and then.
@@ -115,7 +116,7 @@ impl Rescuer {
         self.forget();
         // First the rescue, then the evidence.
         let switched = leave(device, clock.kind);
-        self.failed = switched.is_err().then_some(now_is);
+        self.failed = switched.is_err().then_some(moment);
         match trouble {
             Trouble::Stuck => {
                 let exposure = examine::expose(None, Some(now), watch, || device.keeper.lock_of(clock.kind));

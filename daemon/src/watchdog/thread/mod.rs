@@ -154,6 +154,9 @@ impl Watchdog {
             dump.clear();
             self.dump();
         }
+        if woken[2].readable {
+            device.bell.clear();
+        }
         Ok(woken[2].readable || woken[3].readable)
     }
 
@@ -200,20 +203,11 @@ impl Watchdog {
 
     /// Where it cannot be woken, it does not rest.
     fn rest_or_wake(&mut self, is_calm: bool) {
-        let alarm = self
-            .alarm
-            .take()
-            .filter(|alarm| alarm.is_up_to_date(&self.device));
-        if !is_calm {
-            return self.device.bell.clear();
-        }
-        self.device.bell.want();
-        // Who begins from here on rings.
-        if self
-            .posts
-            .iter()
-            .all(|post| !post.carries_packets() || post.is_as_it_was())
-        {
+        let alarm = self.alarm.take();
+        self.device.bell.want(is_calm);
+        // Who began before that has not rung; who begins from here on rings.
+        if is_calm && self.posts.iter().all(Post::is_as_it_was) {
+            let alarm = alarm.filter(|alarm| alarm.is_up_to_date(&self.device));
             self.alarm = alarm.or_else(|| Alarm::set(&self.device));
         }
     }
