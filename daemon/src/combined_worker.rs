@@ -11,7 +11,6 @@ use crate::sys::poll;
 use crate::tun::Queue;
 use crate::tuning::BusyPoll;
 use crate::tx_worker::{BATCHES_A_TURN, TxWorker};
-use crate::watchdog::heartbeat::Stage;
 
 #[derive(Debug)]
 pub struct CombinedWorker {
@@ -56,8 +55,7 @@ impl CombinedWorker {
                     }
                     Err(error) => return device.worker_failed(metrics.name(), &error),
                 };
-            metrics.heart().at(Stage::Read);
-            device.bell.ring();
+            device.bell.begins(metrics.heart());
             // What may be ready by now is asked for by the next poll, all in one call. Only who busy-polls looks by itself.
             loop {
                 let received = rx && self.receive([v4, v6]);

@@ -111,8 +111,7 @@ impl RxWorker {
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            self.metrics.heart().at(Stage::Read);
-            device.bell.ring();
+            device.bell.begins(self.metrics.heart());
             let mut batches = 0;
             while batches < BATCHES_A_TURN {
                 if self.carry([v4, v6]) {

@@ -89,8 +89,7 @@ impl TxWorker {
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            self.metrics.heart().at(Stage::Read);
-            device.bell.ring();
+            device.bell.begins(self.metrics.heart());
             let mut batches = 0;
             while batches < turn && !device.is_stopping() {
                 match self.carry(queue) {

@@ -8,21 +8,20 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
+use super::stderr::{PATIENCE, PAUSE};
 use crate::sys::thread;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 const IDENTIFIER: &str = "hpetun";
 /// Before the names of fields that are no standard ones.
 const PREFIX: &str = "HPETUN_";
-/// Tries to send an entry, and between two of them. Once all were in vain there is but one, until the journal takes entries again.
-const TRIES: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(1);
+/// Tries to send an entry, for as long as a line waits for standard error. Once all were in vain there is but one, until the journal takes entries again.
+const TRIES: u32 = (PATIENCE.as_millis() / PAUSE.as_millis()) as u32;
 /// Room for the longest entry; the kernel may give less.
 const BUFFER: usize = 1 << 20;
 
@@ -166,6 +165,16 @@ impl Entry {
         self.bytes.push(b'\n');
     }
 
+    /// `shown` is what people see of the value of a field other than the message.
+    fn record(&mut self, field: &Field, value: &str, shown: fmt::Arguments<'_>) {
+        if field.name() == "message" {
+            self.message.push_str(value);
+        } else {
+            let _ = write!(self.pairs, " {field}={shown}");
+            self.put_own(field, value);
+        }
+    }
+
     fn put_own(&mut self, field: &Field, value: &str) {
         // What else a name of ours may hold, the journal would not take.
         let letter = |letter: char| {
@@ -188,22 +197,12 @@ impl Entry {
 
 impl Visit for Entry {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            self.message.push_str(value);
-        } else {
-            let _ = write!(self.pairs, " {field}={value:?}");
-            self.put_own(field, value);
-        }
+        self.record(field, value, format_args!("{value:?}"));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let value = format!("{value:?}");
-        if field.name() == "message" {
-            self.message.push_str(&value);
-        } else {
-            let _ = write!(self.pairs, " {field}={value}");
-            self.put_own(field, &value);
-        }
+        self.record(field, &value, format_args!("{value}"));
     }
 }
 
@@ -221,6 +220,7 @@ fn priority(level: &Level) -> &'static str {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use tracing::subscriber::with_default;
     use tracing::{error, info};

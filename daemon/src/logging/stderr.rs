@@ -16,9 +16,9 @@ use crate::sys::poll;
 /// A pipe that is writable takes so much at once (PIPE_BUF), whole.
 const ATOMIC: usize = 4096;
 /// How long a line waits for room, and for its turn. Once one has waited in vain, none waits until there is room again.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 /// Between two tries where a descriptor was said to take output, and did not.
-const PAUSE: Duration = Duration::from_millis(1);
+pub(super) const PAUSE: Duration = Duration::from_millis(1);
 
 static SINK: Sink = Sink::new();
 

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
+use super::heartbeat::{Heartbeat, Stage};
 use crate::sys::poll::Waker;
 
 #[derive(Debug)]
@@ -22,7 +23,14 @@ impl Bell {
         })
     }
 
-    /// To be called by whoever begins to work, after its heartbeat says so.
+    /// To be called by a data worker that comes out of its wait: its heartbeat says so, and the watchdog hears of it.
+    #[inline]
+    pub fn begins(&self, heart: &Heartbeat) {
+        heart.at(Stage::Read);
+        self.ring();
+    }
+
+    /// After that which the watchdog is to see.
     #[inline]
     pub fn ring(&self) {
         // Either the watchdog sees that heartbeat once it wants to be woken, or its wish is seen here.

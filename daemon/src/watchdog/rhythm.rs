@@ -70,6 +70,7 @@ mod tests {
             );
         }
     }
+
     #[test]
     fn the_next_look_is_the_one_that_is_due_first() {
         let ms = Duration::from_millis;

@@ -1,7 +1,7 @@
 //! The thread `wg-watchdog`: looks at every heartbeat, reports who stalls, and does what is to be done about it.
 //!
 //! It reads no clock of `clockshim`'s, and takes no lock that a worker can hold, save two: its turn at the log, for which it waits
-//! 100 ms at most, and the timekeeper's where it goes over to another clock, for which it waits as long.
+//! 100 ms at most, and the timekeeper's where it goes over to another clock: 0.2 s at most.
 
 mod stalls;
 
