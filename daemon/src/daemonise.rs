@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 
-use crate::sys::process::{Fork, Stdio, exit_now, fork, redirect, setsid};
+use sys::process::{Fork, Stdio, exit_now, fork, redirect, setsid};
 
 /// What the daemon writes when it is ready. No error text begins with it.
 const READY: u8 = 0;

@@ -7,7 +7,7 @@ use hpetun_tests::command::finish;
 use hpetun_tests::daemon::binary;
 use serde_json::Value;
 
-const SEED: &str = include_str!("../../daemon/src/explain/tests/soft-lockup-4.19.47.txt");
+const SEED: &str = include_str!("../../daemon/explain/src/tests/soft-lockup-4.19.47.txt");
 
 fn explain(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(binary());

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::print_line;
-use crate::explain::{Frequency, MOST_INPUT, Text, explain};
+use explain::{Frequency, MOST_INPUT, Text, explain};
 
 const AFTER_HELP: &str = "\
 Reads soft lockups, hard lockups and RCU stalls of Linux on x86-64, and the stall reports of hpetun itself as text or

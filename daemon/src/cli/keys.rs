@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use zeroize::Zeroizing;
 
 use super::print_line;
-use crate::key::{KeyError, PresharedKey, PrivateKey, PublicKey};
+use wireguard::key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 
 /// Prints a new private key.
 pub fn genkey() -> anyhow::Result<()> {

@@ -3,28 +3,24 @@
 mod clocks;
 mod explain;
 mod keys;
-pub mod lab;
 mod reproduce_args;
 mod run;
 mod signals;
 mod status;
 mod tuning_args;
-pub(crate) mod units;
 pub mod up;
 mod watchdog_args;
-pub(crate) mod wrap;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::logging::{self, Format, Level, LogOptions};
-use crate::watchdog::control_thread;
+use logging::{self, Format, Level, LogOptions};
+use watchdog::control_thread;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -202,19 +198,15 @@ pub fn error_chain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Prints to standard output. A reader that has seen enough (`| head`) is no error.
+/// Prints to standard output. A closed pipe (`| head`) is no error.
 fn print_line(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
+    Ok(text::print_line(text)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -299,7 +291,7 @@ mod tests {
             "wg0: cannot open /dev/net/tun: Permission denied (os error 13)"
         );
         let os = io::Error::from_raw_os_error(libc::EACCES);
-        let quoting = crate::control::ControlError::Socket { port: 7, source: os };
+        let quoting = engine::settings::ControlError::Socket { port: 7, source: os };
         assert_eq!(
             error_chain(&quoting.into()),
             "cannot open UDP port 7: Permission denied (os error 13)"

@@ -18,12 +18,11 @@ use super::tuning_args::TuningArgs;
 use super::watchdog_args::WatchdogArgs;
 use super::{control_runtime, error_chain, interface_name, log_level, start_logging};
 use crate::daemonise::{Output, Report, Side, daemonise};
-use crate::device::{Device, DeviceOptions};
-use crate::logging::{self, Format, Level};
-use crate::sys::process::{exit_now, take_inherited};
-use crate::tuning::Tuning;
-use crate::uapi::{self, UapiSocket};
-use crate::watchdog::{self, control_thread};
+use control::uapi::{self, UapiSocket};
+use engine::device::{Device, DeviceOptions};
+use engine::tuning::Tuning;
+use logging::{self, Format, Level};
+use sys::process::{exit_now, take_inherited};
 
 /// Exit status after a second SIGINT: 128 and its number, as a shell tells it.
 const FORCED: i32 = 130;
@@ -228,7 +227,7 @@ async fn supervise(
 ) -> anyhow::Result<()> {
     let interface = device.interface();
     let mut control = tokio::spawn(uapi::serve(socket, device.clone()));
-    let _attendance = control_thread::attend(device).context("cannot listen to SIGUSR1")?;
+    let _attendance = device.attend_control().context("cannot listen to SIGUSR1")?;
     info!(%interface, version = %env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
     ready();
     // Nobody to tell where systemd did not start us.

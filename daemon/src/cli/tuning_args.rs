@@ -3,8 +3,8 @@
 use clap::Args;
 use clockshim::BootDuration;
 
-use crate::config;
-use crate::tuning::{self, Tuning};
+use control::config;
+use engine::tuning::{self, Tuning};
 
 #[derive(Debug, Clone, Args)]
 pub struct TuningArgs {

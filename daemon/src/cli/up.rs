@@ -15,14 +15,13 @@ use super::log_level;
 use super::signals::Signals;
 use super::tuning_args::TuningArgs;
 use super::watchdog_args::WatchdogArgs;
-use crate::config::{self, Clock, Config, Log};
-use crate::control::Control;
-use crate::device::{Device, DeviceOptions};
-use crate::logging::{self, LogOptions};
-use crate::reconcile::Setup;
-use crate::sys::process::exit_now;
-use crate::uapi;
-use crate::watchdog::control_thread;
+use control::config::{self, Clock, Config, Log};
+use control::reconcile::Setup;
+use control::uapi;
+use engine::device::{Device, DeviceOptions};
+use engine::settings::Control;
+use logging::{self, LogOptions};
+use sys::process::exit_now;
 
 /// Exit status after a second SIGINT: 128 and its number, as a shell tells it.
 const FORCED: i32 = 130;
@@ -110,7 +109,7 @@ async fn carry(
 ) -> anyhow::Result<()> {
     let interface = device.interface();
     let socket = uapi::listen(&interface)?;
-    let _attendance = control_thread::attend(device).context("cannot listen to SIGUSR1")?;
+    let _attendance = device.attend_control().context("cannot listen to SIGUSR1")?;
     let mut setup = Setup::new(Arc::clone(device) as Arc<dyn Control>, &interface).await?;
     // Dropped at every way out, and the socket's file with it.
     let mut service = tokio::task::JoinSet::new();
@@ -206,8 +205,8 @@ fn configure_log(log: Log) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::testing::{in_namespace, ip};
-    use crate::uapi::testing::Recorder;
+    use control::netlink::testing::{in_namespace, ip};
+    use control::uapi::testing::Recorder;
 
     const INTERFACE: &str = "[Interface]\nPrivateKey = yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\n";
     const PEER: &str = "[Peer]\nPublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\n";

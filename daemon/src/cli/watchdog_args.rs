@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::config;
-use crate::watchdog::options::{Action, Options, threshold};
+use control::config;
+use watchdog::options::{Action, Options, threshold};
 
 #[derive(Debug, Clone, Copy, Args)]
 pub struct WatchdogArgs {

@@ -15,11 +15,11 @@ use std::thread;
 use std::time::Duration;
 
 use clockshim::SourceKind;
-use hpetun::control::{AllowedIpChange, Control, InterfaceChange, PeerChange};
-use hpetun::device::{Device, DeviceOptions};
-use hpetun::key::PrivateKey;
-use hpetun::tuning::Tuning;
+use engine::device::{Device, DeviceOptions};
+use engine::settings::{AllowedIpChange, Control, InterfaceChange, PeerChange};
+use engine::tuning::Tuning;
 use nix::sched::{CloneFlags, setns, unshare};
+use wireguard::key::PrivateKey;
 
 #[global_allocator]
 static ALLOCATOR: sys::Counting = sys::Counting;
@@ -83,7 +83,7 @@ fn options(name: &str) -> DeviceOptions {
         clock_mode: None,
         clock_readers: 0,
         never_yield: false,
-        watchdog: hpetun::watchdog::Options::default(),
+        watchdog: watchdog::Options::default(),
         tuning: Tuning::default(),
         tun_fd: None,
     }

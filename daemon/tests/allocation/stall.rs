@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
-use hpetun::logging::{self, Format, Level, LogOptions};
+use logging::{self, Format, Level, LogOptions};
 
 use nix::poll::{PollFd, PollFlags, poll};
 

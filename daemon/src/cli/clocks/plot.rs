@@ -6,7 +6,7 @@ use clockshim::Survey;
 use clockshim::survey::{Bucket, Cost, Figures, SourceReport};
 
 use super::table::nanos;
-use crate::cli::wrap::wrap;
+use text::wrap::wrap;
 
 const WIDTH: f64 = 1000.0;
 /// The plotting area, from the left.

@@ -6,8 +6,8 @@ use clockshim::arbiter::{ArbiterStatus, Opinion};
 use clockshim::survey::{Figures, KernelChoice, SourceReport};
 use clockshim::{SourceKind, Survey};
 
-use crate::cli::units::Grouped;
-use crate::cli::wrap::wrap;
+use text::units::Grouped;
+use text::wrap::wrap;
 
 /// Columns at most.
 const WIDTH: usize = 100;

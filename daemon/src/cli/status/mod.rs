@@ -8,9 +8,10 @@ use std::path::Path;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{interface_name, print_line};
-use crate::uapi::SOCKET_DIRECTORY;
-use crate::uapi::client::{self, ClientError};
+use super::interface_name;
+use super::print_line;
+use control::uapi::SOCKET_DIRECTORY;
+use control::uapi::client::{self, ClientError};
 use view::{Style, View};
 
 #[derive(Debug, Args)]

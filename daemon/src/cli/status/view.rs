@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::cli::units::{Ago, Grouped, Iec, Micros, Plural, Span};
-use crate::status::{LatencyStatus, PeerStatus, Status, WorkerStatus};
+use stall_report::status::{LatencyStatus, PeerStatus, Status, WorkerStatus};
+use text::units::{Ago, Grouped, Iec, Micros, Plural, Span};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
@@ -223,7 +223,7 @@ fn drops(f: &mut fmt::Formatter<'_>, style: Style, drops: &BTreeMap<String, u64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{ClockStatus, Quantiles, WatchdogStatus};
+    use stall_report::status::{ClockStatus, Quantiles, WatchdogStatus};
 
     const NOW: Duration = Duration::from_secs(1_700_000_000);
 

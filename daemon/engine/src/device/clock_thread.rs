@@ -1,0 +1,36 @@
+//! The thread `wg-clock`: moves the packet clock's anchor along, and has it compared with other clocks. On a thread of
+//! its own, so that a clock that stalls its readers stalls nobody who has other work.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use clockshim::{Arbiter, Timekeeper};
+use sys::poll;
+use watchdog::heartbeat::{Heartbeat, Stage};
+use watchdog::log;
+
+/// The longest time between two rounds.
+pub(super) const PERIOD: Duration = Duration::from_millis(250);
+
+/// What the thread runs, as reports and backtraces name it.
+pub(super) const FUNCTION: &str = concat!(module_path!(), "::run");
+
+/// Until the device stops.
+pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>, heart: &Heartbeat) {
+    let mut arbiter = Arbiter::new(keeper.clone());
+    while !device.is_stopping() {
+        heart.at(Stage::Work);
+        keeper.update();
+        if let Some(verdict) = arbiter.round() {
+            // Once for each clock that is put away, so it needs no limit.
+            log::clock(&verdict);
+            device.note_clock_verdict(verdict.to_string());
+        }
+        let pause = arbiter.interval().min(PERIOD).as_millis().max(1) as i32;
+        heart.waits();
+        // An error leaves the pause out; the next round comes sooner.
+        let _ = poll::readable([Some(device.stop_waker().as_fd())], pause);
+    }
+}

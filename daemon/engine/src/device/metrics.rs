@@ -1,0 +1,102 @@
+//! Counters and histograms of a device. Workers write their own; whoever asks adds them up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use clockshim::BootDuration;
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+use stall_report::status::{Quantiles, WorkerStatus};
+use watchdog::heartbeat::Heartbeat;
+use watchdog::roster::Watched;
+
+/// What one data worker tells of itself. Written by its own thread alone.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    /// The worker's thread. Its heartbeat counts packets and yields.
+    pub thread: Arc<Watched>,
+    batches: AtomicU64,
+    residence: Mutex<Residence>,
+}
+
+impl WorkerMetrics {
+    pub fn new(thread: Arc<Watched>) -> Self {
+        Self {
+            thread,
+            batches: AtomicU64::new(0),
+            residence: Mutex::new(Residence::new()),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.thread.name
+    }
+
+    pub fn heart(&self) -> &Heartbeat {
+        &self.thread.heart
+    }
+
+    /// One batch went through. Single writer, so a load and a store do for an addition.
+    pub fn batch(&self) {
+        self.batches.store(self.batches.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// To be locked once a batch; nobody but a reader of the status contends for it.
+    pub fn residence(&self) -> parking_lot::MutexGuard<'_, Residence> {
+        self.residence.lock()
+    }
+
+    pub fn status(&self) -> WorkerStatus {
+        let pulse = self.heart().pulse();
+        WorkerStatus {
+            name: self.name().to_owned(),
+            tid: self.thread.tid(),
+            packets: pulse.packets,
+            batches: self.batches.load(Relaxed),
+            yields: pulse.yields,
+        }
+    }
+}
+
+/// Residence times: ingress stamp to egress stamp, in nanoseconds, to about 1 %.
+#[derive(Debug)]
+pub struct Residence(Histogram<u64>);
+
+impl Residence {
+    const MAX_NS: u64 = 60_000_000_000;
+
+    pub fn new() -> Self {
+        Self(Histogram::new_with_bounds(1, Self::MAX_NS, 2).expect("constant bounds are valid"))
+    }
+
+    /// So many packets that stayed for so long. Times above a minute count as a minute.
+    pub fn record(&mut self, stay: BootDuration, packets: u64) {
+        // Within the bounds a record cannot fail.
+        let _ = self.0.record_n(stay.as_nanos().clamp(1, Self::MAX_NS), packets);
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("both have the same bounds");
+    }
+
+    pub fn quantiles(&self) -> Quantiles {
+        let us = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e3;
+        if self.0.is_empty() {
+            return Quantiles::default();
+        }
+        Quantiles {
+            p50: us(0.5),
+            p99: us(0.99),
+            p999: us(0.999),
+            max: self.0.max() as f64 / 1e3,
+            count: self.0.len(),
+        }
+    }
+}
+
+impl Default for Residence {
+    fn default() -> Self {
+        Self::new()
+    }
+}

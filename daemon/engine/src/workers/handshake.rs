@@ -1,0 +1,295 @@
+//! The handshake thread: inbound handshake messages, what data workers left to do, and the timers' tick. Nothing here
+//! runs on a data worker, and nothing that a stranger can send makes its queue longer than it is.
+
+mod queue;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clockshim::{BootDuration, BootInstant};
+use crossbeam_channel::RecvTimeoutError;
+use tracing::{debug, info, warn};
+
+use crate::device::Shared;
+use logging::RateLimit;
+pub use queue::{Arrival, Desk, Tray, queue};
+use queue::{Job, QUEUE_LEN};
+use watchdog::heartbeat::Stage;
+use watchdog::roster::Watched;
+use wireguard::cookie::{CookieChecker, Verdict};
+use wireguard::drop_reason::DropReason;
+use wireguard::endpoint::Endpoint;
+use wireguard::message::{self, Kind};
+use wireguard::noise::Identity;
+use wireguard::peer::Peer;
+use wireguard::tunnel::{Event, Now, Outbox};
+
+/// From here on we are under load, and cookies are asked for (the kernel's eighth of the queue).
+const LOADED_LEN: usize = QUEUE_LEN / 8;
+/// It counts as loaded for so long after.
+const LOADED_FOR: BootDuration = BootDuration::from_secs(1);
+/// Timers are looked at so often at least: what a data worker arms after a look is due no sooner than that, and who arms one that is
+/// due sooner asks for a look. After a sleep of the machine they are late by this much at most. It wakes so often, to be missed
+/// where it does not.
+pub const PERIOD: Duration = Duration::from_secs(1);
+/// From one look at the timers to the next at least: it goes through all peers.
+const LEAST_PAUSE: BootDuration = BootDuration::from_millis(20);
+
+pub struct Handshakes {
+    device: Arc<Shared>,
+    tray: Tray,
+    thread: Arc<Watched>,
+    checker: Option<(Arc<Identity>, CookieChecker)>,
+    loaded_until: Option<BootInstant>,
+    last_tick: BootInstant,
+    next_tick: BootInstant,
+    /// Log lines that strangers can cause.
+    strangers: RateLimit,
+    /// Log lines that known peers can cause.
+    acquaintances: RateLimit,
+    send_errors: RateLimit,
+    due: VecDeque<Arc<Peer>>,
+}
+
+impl std::fmt::Debug for Handshakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handshakes").finish_non_exhaustive()
+    }
+}
+
+impl Handshakes {
+    /// What the thread runs, as reports and backtraces name it.
+    pub const FUNCTION: &str = concat!(module_path!(), "::Handshakes::run");
+
+    pub fn new(device: Arc<Shared>, tray: Tray, thread: Arc<Watched>) -> Self {
+        Self {
+            device,
+            tray,
+            thread,
+            checker: None,
+            loaded_until: None,
+            last_tick: BootInstant::ZERO,
+            next_tick: BootInstant::ZERO,
+            strangers: RateLimit::new(5, BootDuration::from_secs(10)),
+            acquaintances: RateLimit::new(50, BootDuration::from_secs(10)),
+            send_errors: RateLimit::new(1, BootDuration::from_secs(10)),
+            due: VecDeque::new(),
+        }
+    }
+
+    /// Until the device stops.
+    pub fn run(mut self) {
+        while !self.device.is_stopping() {
+            let patience = self.until_next_tick();
+            self.thread.heart.waits();
+            let job = self.tray.next(patience);
+            self.thread.heart.at(Stage::Work);
+            match job {
+                Ok(Job::Arrival(arrival)) => self.arrived(arrival),
+                Ok(Job::Attend(peer)) => self.attend(&peer),
+                Ok(Job::Tick) => self.tick_by(BootInstant::ZERO),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.tick();
+        }
+    }
+
+    /// By the packet clock, which may be wrong: no longer than a period.
+    fn until_next_tick(&self) -> Duration {
+        let left = self.next_tick.saturating_since(self.device.keeper.fast());
+        Duration::from(left).min(PERIOD)
+    }
+
+    /// The timers are to be looked at by then, if not so soon after the last time.
+    fn tick_by(&mut self, deadline: BootInstant) {
+        self.next_tick = self.next_tick.min(deadline.max(self.last_tick + LEAST_PAUSE));
+    }
+
+    fn arrived(&mut self, arrival: Arrival) {
+        let now = self.device.now();
+        if let Err(reason) = self.take(now, &arrival) {
+            self.device.drops.add(reason, 1);
+            if let Some(suppressed) = self.strangers.check(now.boot) {
+                debug!(from = %arrival.from, kind = ?arrival.kind, reason = reason.name(), suppressed = some(suppressed), "handshake message dropped");
+            }
+        }
+    }
+
+    fn take(&mut self, now: Now, arrival: &Arrival) -> Result<(), DropReason> {
+        if !self.device.is_up() {
+            return Err(DropReason::InterfaceDown);
+        }
+        let identity = self.device.identity().ok_or(DropReason::HandshakeUnexpected)?;
+        match arrival.kind {
+            Kind::Initiation => {
+                self.guard(now, &identity, arrival)?;
+                let key = identity.initiator_of(&arrival.message)?;
+                let peer = self.device.peer(&key).ok_or(DropReason::HandshakeUnknownPeer)?;
+                self.converse(now, &peer, arrival, |tunnel, _, out| {
+                    tunnel
+                        .take_initiation(now, &arrival.message, out)
+                        .map(|()| Event::Nothing)
+                })
+            }
+            Kind::Response => {
+                self.guard(now, &identity, arrival)?;
+                let peer = self.addressee(arrival)?;
+                self.converse(now, &peer, arrival, |tunnel, mtu, out| {
+                    tunnel.take_response(now, &arrival.message, mtu, out)
+                })
+            }
+            Kind::CookieReply => {
+                // Not authentic enough to roam on.
+                self.addressee(arrival)?
+                    .tunnel()
+                    .take_cookie_reply(now, &arrival.message)
+            }
+            Kind::Data => Err(DropReason::Malformed),
+        }
+    }
+
+    /// MACs, and cookies under load.
+    fn guard(&mut self, now: Now, identity: &Arc<Identity>, arrival: &Arrival) -> Result<(), DropReason> {
+        let under_load = self.under_load(now.boot);
+        let checker = match &mut self.checker {
+            Some((of, checker)) if Arc::ptr_eq(of, identity) => checker,
+            other => {
+                &mut other
+                    .insert((identity.clone(), CookieChecker::new(&identity.public_key())))
+                    .1
+            }
+        };
+        match checker.check(now.boot, &arrival.message, arrival.from, under_load) {
+            Verdict::Accept => Ok(()),
+            Verdict::Drop(reason) => Err(reason),
+            Verdict::Reply(reply) => {
+                let mut endpoint = Endpoint::new(arrival.from, arrival.local);
+                self.device.send_control(&mut endpoint, &[reply.to_vec()]);
+                Err(DropReason::HandshakeCookieSent)
+            }
+        }
+    }
+
+    fn under_load(&mut self, now: BootInstant) -> bool {
+        if self.tray.arrivals() >= LOADED_LEN {
+            self.loaded_until = Some(now + LOADED_FOR);
+        }
+        self.loaded_until.is_some_and(|until| now < until)
+    }
+
+    fn addressee(&self, arrival: &Arrival) -> Result<Arc<Peer>, DropReason> {
+        let index = message::receiver_index(&arrival.message, arrival.kind);
+        self.device.indices.peer(index).ok_or(DropReason::UnknownIndex)
+    }
+
+    /// Hands an authentic message to the peer's tunnel, roams to where it came from, and sends what it says.
+    fn converse(
+        &mut self,
+        now: Now,
+        peer: &Arc<Peer>,
+        arrival: &Arrival,
+        take: impl FnOnce(&mut wireguard::tunnel::Tunnel, usize, &mut Outbox) -> Result<Event, DropReason>,
+    ) -> Result<(), DropReason> {
+        let mut out = Outbox::new();
+        let event = {
+            let mut tunnel = peer.tunnel();
+            let event = take(&mut tunnel, self.device.mtu(), &mut out)?;
+            tunnel.roam(Endpoint::new(arrival.from, arrival.local));
+            event
+        };
+        self.device.send_to_peer(peer, &out);
+        self.tick_by(peer.deadline());
+        self.tell(now, peer, event);
+        Ok(())
+    }
+
+    fn attend(&mut self, peer: &Arc<Peer>) {
+        peer.dequeued();
+        let now = self.device.now();
+        let mut out = Outbox::new();
+        let event = peer.tunnel().attend(now, self.device.mtu(), &mut out);
+        self.device.send_to_peer(peer, &out);
+        self.tick_by(peer.deadline());
+        self.tell(now, peer, event);
+    }
+
+    fn tick(&mut self) {
+        let now = self.device.now();
+        // By more than a period: the clock went back, and nobody knows when that time comes.
+        let is_early = now.boot < self.next_tick && self.next_tick <= now.boot + PERIOD.into();
+        if is_early {
+            return;
+        }
+        self.last_tick = now.boot;
+        self.next_tick = now.boot + PERIOD.into();
+        self.tell_send_errors(now);
+        if !self.device.is_up() {
+            return;
+        }
+        let mut next = self.next_tick;
+        let mut due = std::mem::take(&mut self.due);
+        self.device.for_each_peer(|peer| {
+            let deadline = peer.deadline();
+            if deadline <= now.boot {
+                due.push_back(peer.clone());
+            } else {
+                next = next.min(deadline);
+            }
+        });
+        self.tick_by(next);
+        for peer in due.drain(..) {
+            let mut out = Outbox::new();
+            let event = peer.tunnel().tick(now, self.device.mtu(), &mut out);
+            self.device.send_to_peer(&peer, &out);
+            self.tick_by(peer.deadline());
+            self.tell(now, &peer, event);
+        }
+        self.due = due;
+    }
+
+    /// Data workers only note what the kernel said, so that a log line never holds up a packet.
+    fn tell_send_errors(&mut self, now: Now) {
+        if let Some(error) = self.device.take_send_error()
+            && let Some(suppressed) = self.send_errors.check(now.boot)
+        {
+            warn!(%error, suppressed = some(suppressed), "cannot send to a peer's endpoint");
+        }
+    }
+
+    fn tell(&mut self, now: Now, peer: &Peer, event: Event) {
+        if event == Event::Nothing {
+            return;
+        }
+        if let Event::GaveUp { dropped } = event {
+            self.device
+                .drops
+                .add(DropReason::TxHandshakeFailed, dropped as u64);
+        }
+        let Some(suppressed) = self.acquaintances.check(now.boot) else {
+            return;
+        };
+        let endpoint = peer
+            .tunnel()
+            .endpoint
+            .map(|endpoint| endpoint.addr.to_string())
+            .unwrap_or_default();
+        let peer = peer.public_key.short();
+        match event {
+            Event::HandshakeComplete => {
+                info!(%peer, %endpoint, suppressed = some(suppressed), "handshake complete");
+            }
+            Event::GaveUp { dropped } => warn!(
+                %peer, %endpoint, dropped, suppressed = some(suppressed),
+                "no answer to handshakes for 90 s: given up until there is traffic again; check the endpoint, the keys and the firewall between"
+            ),
+            Event::Nothing => {}
+        }
+    }
+}
+
+/// A count for the log, left out where there is nothing to count.
+fn some(count: u64) -> Option<u64> {
+    (count > 0).then_some(count)
+}

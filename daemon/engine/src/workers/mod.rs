@@ -1,0 +1,6 @@
+//! The threads that carry packets and handshakes, in the order of a packet's stages.
+
+pub mod combined;
+pub mod handshake;
+pub mod inbound;
+pub mod outbound;

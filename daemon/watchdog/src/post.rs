@@ -1,0 +1,271 @@
+//! One thread under watch: its detector, and what it had used when it was first suspected.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::detect::{Detector, Sighting};
+use super::heartbeat::{Pulse, Stage};
+use super::roster::Watched;
+use super::steal::Steal;
+use super::task::{Task, Usage};
+use stall_report::report::Figures;
+
+#[derive(Debug)]
+pub struct Post {
+    pub watched: Arc<Watched>,
+    work: Work,
+    pub detector: Detector,
+    /// Its yields when they last changed, and when that was.
+    yielded: (u64, Duration),
+    task: Option<Task>,
+    baseline: Option<Baseline>,
+    /// Its present stall is in the log.
+    pub reported: bool,
+    /// Its end was reported.
+    pub buried: bool,
+}
+
+/// Where its work comes from, to see whether there is some while it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// A queue of the interface, a pair of sockets.
+    Tx(usize),
+    Rx(usize),
+    /// Both.
+    Both(usize),
+    /// Nobody can tell from outside, but it wakes by itself so often.
+    Periodic(Duration),
+    /// A queue, and it wakes by itself so often.
+    Handshakes(Duration),
+    /// Requests of people and programs, of which a large one takes its time.
+    Control,
+}
+
+impl Work {
+    fn is_packets(self) -> bool {
+        matches!(self, Self::Tx(_) | Self::Rx(_) | Self::Both(_))
+    }
+
+    /// How often it wakes by itself at least, if it does.
+    fn period(self) -> Option<Duration> {
+        match self {
+            Self::Periodic(period) | Self::Handshakes(period) => Some(period),
+            _ => None,
+        }
+    }
+}
+
+/// So many thresholds the control threads may take over one request. They beat twice in that time.
+pub const CONTROL_PATIENCE: u32 = 5;
+
+/// The thread when it was first suspected.
+#[derive(Debug, Clone, Copy)]
+struct Baseline {
+    at: Duration,
+    /// Who it was: work that moves between threads may be done by another one later.
+    tid: u32,
+    pulse: Pulse,
+    /// `None` where it is no more.
+    usage: Option<Usage>,
+    stolen: Duration,
+    /// What it had carried when half of the threshold was over.
+    midway: Option<u64>,
+}
+
+impl Post {
+    pub fn new(watched: Arc<Watched>, work: Work, threshold: Duration) -> Self {
+        let thresholds = if work == Work::Control {
+            CONTROL_PATIENCE
+        } else {
+            1
+        };
+        Self {
+            watched,
+            work,
+            detector: Detector::new(threshold * thresholds),
+            yielded: (0, Duration::ZERO),
+            task: None,
+            baseline: None,
+            reported: false,
+            buried: false,
+        }
+    }
+
+    /// `has_work` tells of the work that can be seen from outside.
+    pub fn sighting(&mut self, now: Duration, has_work: impl FnOnce(Work) -> bool) -> Sighting {
+        let pulse = self.watched.heart.pulse();
+        if pulse.yields != self.yielded.0 {
+            self.yielded = (pulse.yields, now);
+        }
+        let slept = now.saturating_sub(self.yielded.1);
+        let period = self.work.period();
+        let is_missed = period.is_some_and(|period| slept > period + self.detector.threshold());
+        Sighting {
+            pulse,
+            has_work: pulse.stage == Stage::Idle && (is_missed || has_work(self.work)),
+        }
+    }
+
+    /// Whether it has no packet to carry, has had none for so long, and will ring when it has. Other threads are calm unless they may
+    /// have stalled; those of the control socket, which say nothing of when they wait, unless they have.
+    pub fn is_calm(&self, now: Duration, calm: Duration) -> bool {
+        match self.work {
+            work if work.is_packets() => {
+                self.detector.is_waiting() && now.saturating_sub(self.yielded.1) >= calm
+            }
+            Work::Control => !self.detector.is_stalled(),
+            _ => !self.detector.is_suspect(),
+        }
+    }
+
+    /// Whether it carries no packets, or has not beaten since it was last looked at.
+    pub fn is_as_it_was(&self) -> bool {
+        !self.work.is_packets() || self.detector.has_seen(self.watched.heart.pulse())
+    }
+
+    /// All were paused for so long: nobody could wake.
+    pub fn excuse(&mut self, pause: Duration) {
+        self.yielded.1 += pause;
+    }
+
+    /// The files of its thread, which may be another one than before.
+    pub fn task(&mut self) -> Option<&Task> {
+        let tid = self.watched.tid();
+        if self.task.as_ref().is_none_or(|task| task.tid != tid) {
+            self.task = Task::open(tid).ok();
+        }
+        self.task.as_ref()
+    }
+
+    /// Takes down what it has used so far: what it uses from now on is used in its stall.
+    pub fn suspect(&mut self, now: Duration, steal: &mut Steal) {
+        let pulse = self.watched.heart.pulse();
+        let usage = self.task().and_then(Task::usage);
+        self.baseline = Some(Baseline {
+            at: now,
+            tid: self.watched.tid(),
+            pulse,
+            usage,
+            stolen: usage.map_or(Duration::ZERO, |usage| steal.of(usage.cpu)),
+            midway: None,
+        });
+    }
+
+    /// To be called at every look at which it shows no sign of life.
+    pub fn note_midway(&mut self, now: Duration) {
+        let half = self.detector.threshold() / 2;
+        if let Some(baseline) = &mut self.baseline
+            && baseline.midway.is_none()
+            && now.saturating_sub(baseline.at) >= half
+        {
+            baseline.midway = Some(self.watched.heart.pulse().packets);
+        }
+    }
+
+    /// When its present stall, if it is one, was first seen.
+    pub fn suspected_at(&self) -> Option<Duration> {
+        self.baseline.map(|baseline| baseline.at)
+    }
+
+    /// Whether the hypervisor had its processor for most of the time since it was suspected.
+    pub fn was_stolen(&mut self, now: Duration, steal: &mut Steal) -> bool {
+        let Some((baseline, usage)) = self.baseline.and_then(|it| Some((it, it.usage?))) else {
+            return false;
+        };
+        let stolen = steal.of(usage.cpu).saturating_sub(baseline.stolen);
+        2 * stolen > now.saturating_sub(baseline.at)
+    }
+
+    /// What it did since it was suspected.
+    pub fn figures(&mut self, now: Duration) -> Figures {
+        let pulse = self.watched.heart.pulse();
+        let usage = self.task().and_then(Task::usage);
+        let mut figures = Figures {
+            stage: pulse.stage.as_str().to_owned(),
+            state: usage.map(|usage| char::from(usage.state)),
+            ..Figures::default()
+        };
+        let Some(baseline) = self.baseline else {
+            return figures;
+        };
+        let passed = now.saturating_sub(baseline.at);
+        figures.seconds = passed.as_secs_f64();
+        figures.packets = pulse.packets.saturating_sub(baseline.pulse.packets);
+        let midway = baseline.midway.unwrap_or(baseline.pulse.packets);
+        figures.packets_lately = pulse.packets.saturating_sub(midway);
+        figures.yields = pulse.yields.saturating_sub(baseline.pulse.yields);
+        let is_same = self.watched.tid() == baseline.tid;
+        if let (Some(before), Some(usage), true) = (baseline.usage, usage, is_same) {
+            shares(&mut figures, &before, &usage, passed);
+        }
+        figures
+    }
+}
+
+/// The processor time is known to the nanosecond, its parts in user mode and in the kernel only to a tick.
+fn shares(figures: &mut Figures, from: &Usage, to: &Usage, passed: Duration) {
+    let percent = |from: u64, to: u64| {
+        let nanos = to.saturating_sub(from) as f64;
+        (100.0 * nanos / passed.as_nanos().max(1) as f64).min(100.0)
+    };
+    let ran = percent(from.run_ns, to.run_ns);
+    let (user, system) = (
+        percent(from.user_ns, to.user_ns),
+        percent(from.system_ns, to.system_ns),
+    );
+    let in_user = if user + system > 0.0 {
+        user / (user + system)
+    } else {
+        1.0
+    };
+    figures.user_percent = ran * in_user;
+    figures.system_percent = ran * (1.0 - in_user);
+    // The kernel adds a wait when it ends. One that lasts shows in a thread that could run all the while and did not.
+    let could_run = from.state == b'R' && to.state == b'R';
+    let waited = if could_run {
+        100.0
+    } else {
+        percent(from.delay_ns, to.delay_ns)
+    };
+    figures.waiting_percent = waited.min(100.0 - ran);
+}
+
+/// Shares of two readings of a thread that far apart: on a processor, and waiting for one.
+pub fn shares_of(from: &Usage, to: &Usage, passed: Duration) -> (f64, f64) {
+    let mut figures = Figures::default();
+    shares(&mut figures, from, to, passed);
+    (
+        figures.user_percent + figures.system_percent,
+        figures.waiting_percent,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_told_from_counts() {
+        let from = Usage::default();
+        let to = Usage {
+            user_ns: 60_000_000,
+            system_ns: 20_000_000,
+            run_ns: 84_000_000,
+            delay_ns: 10_000_000,
+            ..from
+        };
+        let mut figures = Figures::default();
+        shares(&mut figures, &from, &to, Duration::from_millis(100));
+        let rounded = [
+            figures.user_percent,
+            figures.system_percent,
+            figures.waiting_percent,
+        ]
+        .map(f64::round);
+        assert_eq!(rounded, [63.0, 21.0, 10.0]);
+        assert_eq!(shares_of(&from, &to, Duration::from_millis(84)).0, 100.0);
+        // Ready to run all the while, and nothing was counted.
+        let ready = Usage { state: b'R', ..from };
+        assert_eq!(shares_of(&ready, &ready, Duration::from_millis(10)), (0.0, 100.0));
+    }
+}

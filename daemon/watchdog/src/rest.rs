@@ -1,0 +1,28 @@
+//! Short sleeps of the watchdog in the midst of its work, which tell when they lasted too long: whatever held it up then held up the
+//! others too.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use sys::clock;
+
+/// So much later than asked for is no news.
+const SLACK: Duration = Duration::from_millis(1);
+
+thread_local! {
+    static OVERSLEPT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+pub fn rest(span: Duration) {
+    let due = clock::monotonic() + span;
+    std::thread::sleep(span);
+    let late = clock::monotonic().saturating_sub(due);
+    if late > SLACK {
+        OVERSLEPT.set(OVERSLEPT.get() + late);
+    }
+}
+
+/// By how much the calling thread overslept since it last asked.
+pub fn take_overslept() -> Duration {
+    OVERSLEPT.take()
+}
