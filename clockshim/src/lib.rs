@@ -89,6 +89,7 @@ mod scale;
 pub mod source;
 pub mod survey;
 mod sync;
+#[allow(unsafe_code, reason = "unsafe calls are fenced in here")]
 mod sys;
 mod timekeeper;
 mod wall;

@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod noise;
 pub mod pair;
 pub mod relay;
+#[allow(unsafe_code, reason = "unsafe calls are fenced in here")]
 pub mod sys;
 pub mod uapi;
 pub mod vm;

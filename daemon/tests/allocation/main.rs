@@ -3,6 +3,7 @@
 //! thread's namespace is the devices'.
 
 mod stall;
+#[allow(unsafe_code, reason = "unsafe calls are fenced in here")]
 mod sys;
 
 use std::fs::File;

@@ -1,8 +1,10 @@
-//! The watchdog: notices a thread that stalls, and says what it is doing.
+//! The way of a stall: notices a thread that stalls, says what it is doing, and gets packets out of a stuck clock.
 //!
-//! A stall's way: [`heartbeat`] (every thread beats) -> [`thread`] (looks) -> [`detect`] (a stall) -> [`examine`] and [`capture`]
-//! (registers, stack, the lock's holder) -> [`classify`] -> [`desk`] -> [`scribe`], on a thread of its own -> [`symbols`] and
-//! [`unwind`] (names) -> [`verdict`] -> [`report`] -> [`text`] and [`log`] -> [`rescue`].
+//! [`heartbeat`] (every thread beats) -> [`thread`] (looks) -> [`detect`] (a stall) -> [`examine`] and [`capture`] (registers,
+//! stack, the lock's holder) -> [`classify`] -> [`desk`] -> [`scribe`], on a thread of its own -> [`symbols`] and [`unwind`]
+//! (names) -> [`verdict`] -> `stall_report` (the report and its text) -> [`log`] -> [`rescue`].
+//!
+//! It knows the program that it watches through [`host::Host`] alone: no device, no packet, no protocol.
 
 pub mod alarm;
 pub mod bell;
