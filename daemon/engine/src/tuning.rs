@@ -13,7 +13,7 @@ const SLICE_US: RangeInclusive<u64> = 100..=100_000;
 /// The kernel's largest number of processors in one set (`CPU_SETSIZE`).
 const MAX_CPUS: usize = 1024;
 /// A try to read and a yield take longer than this, whatever the clock says, which may stand still.
-const LEAST_TRY: BootDuration = BootDuration::from_nanos(200);
+const MIN_TRY: BootDuration = BootDuration::from_nanos(200);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tuning {
@@ -114,7 +114,7 @@ impl BusyPoll {
     pub fn new(limit: BootDuration) -> Self {
         Self {
             limit,
-            tries: limit.as_nanos() / LEAST_TRY.as_nanos(),
+            tries: limit.as_nanos() / MIN_TRY.as_nanos(),
             since: None,
         }
     }

@@ -91,34 +91,34 @@ fn read_control(message: &libc::msghdr) -> (Option<IpAddr>, Option<usize>) {
 
 /// What is to be sent in one piece: `payload` to `to`, from `local` where given, as datagrams of `segment` bytes where given.
 #[derive(Debug, Clone, Copy)]
-pub struct Parcel<'a> {
+pub struct Transmit<'a> {
     pub to: SocketAddr,
     pub local: Option<IpAddr>,
     pub payload: &'a [u8],
     pub segment: Option<u16>,
 }
 
-/// Parcels in one call at most.
-pub const MOST_PARCELS: usize = 16;
+/// Maximum number of transmits in one call.
+pub const MAX_TRANSMITS: usize = 16;
 
 /// One call to sendmsg.
-pub fn send(fd: BorrowedFd<'_>, parcel: &Parcel<'_>) -> io::Result<()> {
-    let mut envelope = Envelope::of(parcel);
-    let message = envelope.header();
+pub fn send(fd: BorrowedFd<'_>, transmit: &Transmit<'_>) -> io::Result<()> {
+    let mut header = MsgHdr::of(transmit);
+    let message = header.msghdr();
     // SAFETY: every pointer in `message` is valid for its length and outlives the call; the kernel only reads.
     check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, FLAGS) }).map(|_| ())
 }
 
-/// One call to sendmmsg, with the first [`MOST_PARCELS`]. How many went, in their order: an error is about the first, and one
+/// One call to sendmmsg, with the first [`MAX_TRANSMITS`]. How many went, in their order: an error is about the first, and one
 /// about another is only told once that is the first.
-pub fn send_many<'a>(fd: BorrowedFd<'_>, parcels: impl Iterator<Item = Parcel<'a>>) -> io::Result<usize> {
-    let mut envelopes = [const { Envelope::EMPTY }; MOST_PARCELS];
+pub fn send_many<'a>(fd: BorrowedFd<'_>, transmits: impl Iterator<Item = Transmit<'a>>) -> io::Result<usize> {
+    let mut headers = [const { MsgHdr::EMPTY }; MAX_TRANSMITS];
     // SAFETY: plain data, for which all zeroes is a valid value.
-    let mut messages: [libc::mmsghdr; MOST_PARCELS] = unsafe { mem::zeroed() };
+    let mut messages: [libc::mmsghdr; MAX_TRANSMITS] = unsafe { mem::zeroed() };
     let mut count = 0;
-    for ((envelope, message), parcel) in envelopes.iter_mut().zip(&mut messages).zip(parcels) {
-        *envelope = Envelope::of(&parcel);
-        message.msg_hdr = envelope.header();
+    for ((header, message), transmit) in headers.iter_mut().zip(&mut messages).zip(transmits) {
+        *header = MsgHdr::of(&transmit);
+        message.msg_hdr = header.msghdr();
         count += 1;
     }
     // SAFETY: the first `count` messages are filled; every pointer in them is valid for its length and outlives the call; the
@@ -129,8 +129,8 @@ pub fn send_many<'a>(fd: BorrowedFd<'_>, parcels: impl Iterator<Item = Parcel<'a
 
 const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-/// A parcel as the kernel takes it.
-struct Envelope {
+/// The `msghdr` of a transmit, with what it points to.
+struct MsgHdr {
     control: Control,
     control_len: usize,
     address: libc::sockaddr_storage,
@@ -138,7 +138,7 @@ struct Envelope {
     payload: libc::iovec,
 }
 
-impl Envelope {
+impl MsgHdr {
     const EMPTY: Self = Self {
         control: Control([0; 128]),
         control_len: 0,
@@ -151,34 +151,34 @@ impl Envelope {
         },
     };
 
-    fn of(parcel: &Parcel<'_>) -> Self {
+    fn of(transmit: &Transmit<'_>) -> Self {
         let mut control = Control([0; 128]);
         let mut writer = ControlWriter {
             control: &mut control,
             len: 0,
         };
-        if let Some(segment) = parcel.segment {
+        if let Some(segment) = transmit.segment {
             writer.push(libc::SOL_UDP, libc::UDP_SEGMENT, segment);
         }
-        if let Some(local) = parcel.local {
+        if let Some(local) = transmit.local {
             writer.push_source(local);
         }
         let control_len = writer.len;
-        let (address, address_len) = encode_address(&parcel.to);
+        let (address, address_len) = encode_address(&transmit.to);
         Self {
             control,
             control_len,
             address,
             address_len,
             payload: libc::iovec {
-                iov_base: parcel.payload.as_ptr().cast_mut().cast(),
-                iov_len: parcel.payload.len(),
+                iov_base: transmit.payload.as_ptr().cast_mut().cast(),
+                iov_len: transmit.payload.len(),
             },
         }
     }
 
-    /// Points into this envelope, and is good while that stays where it is.
-    fn header(&mut self) -> libc::msghdr {
+    /// Points into this header, and is good while that stays where it is.
+    fn msghdr(&mut self) -> libc::msghdr {
         // SAFETY: plain data, for which all zeroes is a valid value.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
         message.msg_name = (&raw mut self.address).cast();

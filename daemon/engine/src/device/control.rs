@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 
 use super::shared::Settings;
 use super::{Device, Shared};
-use crate::device::metrics::{Residence, WorkerMetrics};
+use crate::device::stats::{Residence, WorkerMetrics};
 use crate::settings::{
     AllowedIpChange, Control, ControlError, InterfaceChange, PeerChange, PeerSnapshot, Snapshot,
 };
@@ -82,7 +82,7 @@ impl Shared {
         if let Some(identity) = identity {
             info!(public_key = %identity.public_key(), "private key set");
         }
-        self.desk.tick();
+        self.handshakes.tick();
     }
 
     fn set_fwmark(&self, mark: u32) -> Result<(), ControlError> {
@@ -145,7 +145,7 @@ impl Shared {
         drop(tunnel);
         if change.persistent_keepalive.is_some() {
             // The first one is due at once.
-            self.desk.tick();
+            self.handshakes.tick();
         }
         self.change_allowed_ips(&peer, change.replace_allowed_ips, &change.allowed_ips);
         Ok(())

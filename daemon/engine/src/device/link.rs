@@ -127,12 +127,12 @@ pub fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
     change(name, LinkAttribute::Mtu(mtu))
 }
 
-/// Keeps the kernel's superpackets as small as one train of messages.
+/// Keeps the kernel's superpackets as small as one GSO batch of messages.
 pub fn fit_superpackets(name: &str, mtu: u32) -> io::Result<()> {
     change(name, LinkAttribute::GsoMaxSize(superpacket_size(mtu as usize)))
 }
 
-/// Bytes of a TCP superpacket (IPv4, with timestamps) that becomes the longest train that one send takes.
+/// Bytes of a TCP superpacket (IPv4, with timestamps) that becomes the longest GSO batch that one send takes.
 fn superpacket_size(mtu: usize) -> u32 {
     const HEADERS: usize = 20 + 20 + 12;
     let segments = (MAX_DATAGRAM / (padded_len(mtu, mtu) + DATA_OVERHEAD)).clamp(1, crate::udp::MAX_SEGMENTS);
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_superpacket_is_one_train() {
+    fn a_superpacket_is_one_gso_batch() {
         assert_eq!(superpacket_size(1420), 61_612);
         for mtu in [576, 1280, 1420, 8920, 34_736, 65_000] {
             let size = superpacket_size(mtu) as usize;

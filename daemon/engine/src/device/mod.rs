@@ -6,8 +6,8 @@ mod clock_thread;
 mod control;
 pub mod link;
 mod link_thread;
-pub mod metrics;
 mod shared;
+pub mod stats;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,6 +24,7 @@ use crate::tun::{Tun, TunError};
 use crate::tuning::Tuning;
 use crate::workers::combined::CombinedWorker;
 use crate::workers::handshake::{self, Handshakes};
+use crate::workers::handshake_queue::{self, HandshakeReceiver};
 use crate::workers::inbound::InboundWorker;
 use crate::workers::outbound::OutboundWorker;
 use sys::thread;
@@ -110,11 +111,11 @@ impl Device {
         };
         // One tx worker a queue; a plain interface has one.
         let tx_workers = tun.queues();
-        let (desk, tray) = handshake::queue();
+        let (handshakes, receiver) = handshake_queue::channel();
         let shared = Shared::new(
             keeper,
             tun,
-            desk,
+            handshakes,
             tx_workers,
             workers,
             options.never_yield,
@@ -130,7 +131,7 @@ impl Device {
             beat: options.watchdog.threshold * CONTROL_PATIENCE / 2,
             threads: Mutex::default(),
         });
-        device.spawn_all(tray, given, options.watchdog)?;
+        device.spawn_all(receiver, given, options.watchdog)?;
         readers.start(&device)?;
         info!(
             interface = device.shared.tun.name(),
@@ -145,7 +146,7 @@ impl Device {
 
     fn spawn_all(
         &self,
-        tray: handshake::Tray,
+        receiver: HandshakeReceiver,
         given: bool,
         watchdog: watchdog::Options,
     ) -> Result<(), StartError> {
@@ -161,18 +162,18 @@ impl Device {
                 source,
             })?;
         let clock = Watched::new("wg-clock", clock_thread::FUNCTION);
-        let desk = Watched::new("wg-handshake", Handshakes::FUNCTION);
+        let handshake_thread = Watched::new("wg-handshake", Handshakes::FUNCTION);
         let (device, keeper, own) = (shared.clone(), shared.keeper.clone(), clock.clone());
         let mut posts = vec![
             (link.clone(), Work::Periodic(link_thread::PERIOD)),
             (clock.clone(), Work::Periodic(clock_thread::PERIOD)),
-            (desk.clone(), Work::Handshakes(handshake::PERIOD)),
+            (handshake_thread.clone(), Work::Handshakes(handshake::PERIOD)),
             (shared.control.clone(), Work::Control),
         ];
         posts.extend(shared.data_workers());
         self.spawn(clock, move || clock_thread::run(&device, keeper, &own.heart))?;
-        let handshakes = Handshakes::new(shared.clone(), tray, desk.clone());
-        self.spawn(desk, move || handshakes.run())?;
+        let handshakes = Handshakes::new(shared.clone(), receiver, handshake_thread.clone());
+        self.spawn(handshake_thread, move || handshakes.run())?;
         for (thread, work) in shared.data_workers() {
             let device = shared.clone();
             match work {

@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::device::link::LinkState;
-use crate::device::metrics::WorkerMetrics;
+use crate::device::stats::WorkerMetrics;
 use crate::tun::{self, Tun};
 use crate::tuning::Tuning;
 use crate::udp::{BindError, SendFailure, Sockets};
 use crate::workers::combined::CombinedWorker;
-use crate::workers::handshake::Desk;
+use crate::workers::handshake_queue::HandshakeQueue;
 use crate::workers::inbound::InboundWorker;
 use crate::workers::outbound::OutboundWorker;
 use sys::poll::{self, Waker};
@@ -40,7 +40,7 @@ use wireguard::tunnel::{Now, Outbox};
 pub struct Shared {
     pub keeper: Arc<Timekeeper>,
     pub tun: Tun,
-    pub desk: Desk,
+    pub handshakes: HandshakeQueue,
     pub indices: Arc<IndexTable>,
     pub routing: RwLock<AllowedIps<PeerRef>>,
     pub drops: Drops,
@@ -91,7 +91,7 @@ impl Shared {
     pub(super) fn new(
         keeper: Arc<Timekeeper>,
         tun: Tun,
-        desk: Desk,
+        handshakes: HandshakeQueue,
         tx_workers: usize,
         rx_workers: usize,
         never_yield: bool,
@@ -124,7 +124,7 @@ impl Shared {
         Ok(Self {
             keeper,
             tun,
-            desk,
+            handshakes,
             indices: Arc::default(),
             routing: RwLock::new(AllowedIps::default()),
             drops: Drops::default(),
@@ -196,7 +196,7 @@ impl Shared {
                 self.drops.add(DropReason::InterfaceDown, dropped as u64);
             }
         });
-        self.desk.tick();
+        self.handshakes.tick();
     }
 
     pub(super) fn offload_name(&self) -> &'static str {
@@ -340,7 +340,7 @@ impl Shared {
         self.stopping.send_replace(true);
         self.stop_waker.wake();
         self.rx_wakers.iter().for_each(Waker::wake);
-        self.desk.tick();
+        self.handshakes.tick();
     }
 
     /// Somebody deleted the interface: there is nothing left to do.
@@ -387,7 +387,7 @@ impl Host for Shared {
                 let sockets = self.sockets_at_hand();
                 sockets.is_some_and(|sockets| is_any_readable(sockets.of_worker(worker)))
             }
-            Work::Handshakes(_) => self.desk.has_work(),
+            Work::Handshakes(_) => self.handshakes.has_work(),
             Work::Periodic(_) | Work::Control => false,
         }
     }

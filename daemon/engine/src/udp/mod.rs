@@ -1,20 +1,20 @@
-//! The outer side: sockets of both families, where a peer is, and trains of sealed messages on their way out.
+//! The outer side: sockets of both families, where a peer is, and GSO batches of sealed messages on their way out.
 
-mod outgoing;
+mod send_batch;
 mod sockets;
 
-use sys::udp::Parcel;
+use sys::udp::Transmit;
 use wireguard::endpoint::Endpoint;
 
-pub use outgoing::{MAX_SEGMENTS, Outgoing, SendFailure};
+pub use send_batch::{MAX_SEGMENTS, SendBatch, SendFailure};
 pub use sockets::{BindError, Sockets};
 
-/// Largest UDP payload over IPv4; the kernel takes no larger train of segments either.
+/// Largest UDP payload over IPv4; the kernel takes no larger GSO batch of segments either.
 pub const MAX_DATAGRAM: usize = 65_507;
 
-/// A datagram to `endpoint`, or a train of them of `segment` bytes each.
-fn parcel<'a>(endpoint: &Endpoint, payload: &'a [u8], segment: Option<u16>) -> Parcel<'a> {
-    Parcel {
+/// A datagram to `endpoint`, or a GSO batch of them of `segment` bytes each.
+fn transmit<'a>(endpoint: &Endpoint, payload: &'a [u8], segment: Option<u16>) -> Transmit<'a> {
+    Transmit {
         to: endpoint.addr,
         local: endpoint.local,
         payload,

@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use sys::poll;
-use sys::udp::{self as syscall, Parcel};
+use sys::udp::{self as syscall, Transmit};
 
 use wireguard::endpoint::Endpoint;
 
-use super::outgoing::SendFailure;
+use super::send_batch::SendFailure;
 
 /// Tries to find a port that is free in both families.
 const PORT_TRIES: usize = 16;
@@ -99,7 +99,7 @@ impl Sockets {
         ]
     }
 
-    /// Sends one message, or a train of messages of `segment` bytes each (the last may be shorter). Forgets the
+    /// Sends one message, or a GSO batch of messages of `segment` bytes each (the last may be shorter). Forgets the
     /// endpoint's source address where it is not ours any more.
     pub fn send(
         &self,
@@ -112,7 +112,7 @@ impl Sockets {
         let fd = fd.ok_or(SendFailure::Refused(libc::EAFNOSUPPORT))?;
         let mut waited = false;
         loop {
-            let Err(error) = syscall::send(fd, &super::parcel(endpoint, payload, segment)) else {
+            let Err(error) = syscall::send(fd, &super::transmit(endpoint, payload, segment)) else {
                 return Ok(());
             };
             match error.raw_os_error().unwrap_or(libc::EIO) {
@@ -123,7 +123,7 @@ impl Sockets {
                 }
                 libc::EAGAIN | libc::ENOBUFS => return Err(SendFailure::Busy),
                 // A stale source gives the same, and the messages one by one will tell.
-                libc::EINVAL if segment.is_some() => return Err(SendFailure::TrainRefused),
+                libc::EINVAL if segment.is_some() => return Err(SendFailure::GsoRefused),
                 // Our address went away, or the route from it.
                 libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH
                     if endpoint.local.is_some() =>
@@ -131,7 +131,7 @@ impl Sockets {
                     endpoint.local = None;
                 }
                 libc::EMSGSIZE | libc::EIO | libc::EOPNOTSUPP if segment.is_some() => {
-                    return Err(SendFailure::TrainRefused);
+                    return Err(SendFailure::GsoRefused);
                 }
                 errno => return Err(SendFailure::Refused(errno)),
             }
@@ -144,10 +144,10 @@ impl Sockets {
         &self,
         worker: usize,
         first: SocketAddr,
-        parcels: impl Iterator<Item = Parcel<'a>>,
+        transmits: impl Iterator<Item = Transmit<'a>>,
     ) -> usize {
         let fd = self.to(worker, first);
-        fd.and_then(|fd| syscall::send_many(fd, parcels).ok())
+        fd.and_then(|fd| syscall::send_many(fd, transmits).ok())
             .unwrap_or(0)
     }
 
@@ -272,12 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn a_train_that_is_refused_leaves_the_source_address_alone() {
+    fn a_gso_batch_that_is_refused_leaves_the_source_address_alone() {
         let sockets = Sockets::bind(0, 0, 1, BUFFER).unwrap();
         let source = "127.0.0.1".parse().unwrap();
         let mut endpoint = Endpoint::new(([127, 0, 0, 1], sockets.port()).into(), Some(source));
         let too_many = sockets.send(0, &mut endpoint, &[0; 2000], Some(1));
-        assert_eq!(too_many, Err(SendFailure::TrainRefused));
+        assert_eq!(too_many, Err(SendFailure::GsoRefused));
         assert_eq!(endpoint.local, Some(source));
     }
 

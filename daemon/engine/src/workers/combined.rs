@@ -85,7 +85,7 @@ impl CombinedWorker {
     /// Whether the interface had something.
     fn transmit(&mut self, queue: &Queue) -> std::io::Result<bool> {
         for batch in 0..BATCHES_A_TURN {
-            if !self.tx.carry(queue)? {
+            if !self.tx.process_queue(queue)? {
                 return Ok(batch > 0);
             }
         }
@@ -94,7 +94,7 @@ impl CombinedWorker {
 
     /// Whether the sockets had something.
     fn receive(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> bool {
-        let batches = (0..BATCHES_A_TURN).take_while(|_| self.rx.carry(sockets));
+        let batches = (0..BATCHES_A_TURN).take_while(|_| self.rx.process_sockets(sockets));
         batches.count() > 0
     }
 }

@@ -1,8 +1,6 @@
 //! The handshake thread: inbound handshake messages, what data workers left to do, and the timers' tick. Nothing here
 //! runs on a data worker, and nothing that a stranger can send makes its queue longer than it is.
 
-mod queue;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +10,8 @@ use crossbeam_channel::RecvTimeoutError;
 use tracing::{debug, info, warn};
 
 use crate::device::Shared;
+use crate::workers::handshake_queue::{HandshakeReceiver, InboundHandshake, Job, QUEUE_LEN};
 use logging::RateLimit;
-pub use queue::{Arrival, Desk, Tray, queue};
-use queue::{Job, QUEUE_LEN};
 use watchdog::heartbeat::Stage;
 use watchdog::roster::Watched;
 use wireguard::cookie::{CookieChecker, Verdict};
@@ -34,20 +31,20 @@ const LOADED_FOR: BootDuration = BootDuration::from_secs(1);
 /// where it does not.
 pub const PERIOD: Duration = Duration::from_secs(1);
 /// From one look at the timers to the next at least: it goes through all peers.
-const LEAST_PAUSE: BootDuration = BootDuration::from_millis(20);
+const MIN_TICK_INTERVAL: BootDuration = BootDuration::from_millis(20);
 
 pub struct Handshakes {
     device: Arc<Shared>,
-    tray: Tray,
+    receiver: HandshakeReceiver,
     thread: Arc<Watched>,
     checker: Option<(Arc<Identity>, CookieChecker)>,
     loaded_until: Option<BootInstant>,
     last_tick: BootInstant,
     next_tick: BootInstant,
     /// Log lines that strangers can cause.
-    strangers: RateLimit,
+    unauthenticated_log_limit: RateLimit,
     /// Log lines that known peers can cause.
-    acquaintances: RateLimit,
+    peer_log_limit: RateLimit,
     send_errors: RateLimit,
     due: VecDeque<Arc<Peer>>,
 }
@@ -62,17 +59,17 @@ impl Handshakes {
     /// What the thread runs, as reports and backtraces name it.
     pub const FUNCTION: &str = concat!(module_path!(), "::Handshakes::run");
 
-    pub fn new(device: Arc<Shared>, tray: Tray, thread: Arc<Watched>) -> Self {
+    pub fn new(device: Arc<Shared>, receiver: HandshakeReceiver, thread: Arc<Watched>) -> Self {
         Self {
             device,
-            tray,
+            receiver,
             thread,
             checker: None,
             loaded_until: None,
             last_tick: BootInstant::ZERO,
             next_tick: BootInstant::ZERO,
-            strangers: RateLimit::new(5, BootDuration::from_secs(10)),
-            acquaintances: RateLimit::new(50, BootDuration::from_secs(10)),
+            unauthenticated_log_limit: RateLimit::new(5, BootDuration::from_secs(10)),
+            peer_log_limit: RateLimit::new(50, BootDuration::from_secs(10)),
             send_errors: RateLimit::new(1, BootDuration::from_secs(10)),
             due: VecDeque::new(),
         }
@@ -83,11 +80,11 @@ impl Handshakes {
         while !self.device.is_stopping() {
             let patience = self.until_next_tick();
             self.thread.heart.waits();
-            let job = self.tray.next(patience);
+            let job = self.receiver.next(patience);
             self.thread.heart.at(Stage::Work);
             match job {
-                Ok(Job::Arrival(arrival)) => self.arrived(arrival),
-                Ok(Job::Attend(peer)) => self.attend(&peer),
+                Ok(Job::InboundHandshake(inbound)) => self.process_inbound(inbound),
+                Ok(Job::Serve(peer)) => self.serve(&peer),
                 Ok(Job::Tick) => self.tick_by(BootInstant::ZERO),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -104,54 +101,61 @@ impl Handshakes {
 
     /// The timers are to be looked at by then, if not so soon after the last time.
     fn tick_by(&mut self, deadline: BootInstant) {
-        self.next_tick = self.next_tick.min(deadline.max(self.last_tick + LEAST_PAUSE));
+        self.next_tick = self
+            .next_tick
+            .min(deadline.max(self.last_tick + MIN_TICK_INTERVAL));
     }
 
-    fn arrived(&mut self, arrival: Arrival) {
+    fn process_inbound(&mut self, inbound: InboundHandshake) {
         let now = self.device.now();
-        if let Err(reason) = self.take(now, &arrival) {
+        if let Err(reason) = self.take(now, &inbound) {
             self.device.drops.add(reason, 1);
-            if let Some(suppressed) = self.strangers.check(now.boot) {
-                debug!(from = %arrival.from, kind = ?arrival.kind, reason = reason.name(), suppressed = some(suppressed), "handshake message dropped");
+            if let Some(suppressed) = self.unauthenticated_log_limit.check(now.boot) {
+                debug!(from = %inbound.from, kind = ?inbound.kind, reason = reason.name(), suppressed = some(suppressed), "handshake message dropped");
             }
         }
     }
 
-    fn take(&mut self, now: Now, arrival: &Arrival) -> Result<(), DropReason> {
+    fn take(&mut self, now: Now, inbound: &InboundHandshake) -> Result<(), DropReason> {
         if !self.device.is_up() {
             return Err(DropReason::InterfaceDown);
         }
         let identity = self.device.identity().ok_or(DropReason::HandshakeUnexpected)?;
-        match arrival.kind {
+        match inbound.kind {
             Kind::Initiation => {
-                self.guard(now, &identity, arrival)?;
-                let key = identity.initiator_of(&arrival.message)?;
+                self.verify_macs(now, &identity, inbound)?;
+                let key = identity.initiator_of(&inbound.message)?;
                 let peer = self.device.peer(&key).ok_or(DropReason::HandshakeUnknownPeer)?;
-                self.converse(now, &peer, arrival, |tunnel, _, out| {
+                self.process(now, &peer, inbound, |tunnel, _, out| {
                     tunnel
-                        .take_initiation(now, &arrival.message, out)
+                        .take_initiation(now, &inbound.message, out)
                         .map(|()| Event::Nothing)
                 })
             }
             Kind::Response => {
-                self.guard(now, &identity, arrival)?;
-                let peer = self.addressee(arrival)?;
-                self.converse(now, &peer, arrival, |tunnel, mtu, out| {
-                    tunnel.take_response(now, &arrival.message, mtu, out)
+                self.verify_macs(now, &identity, inbound)?;
+                let peer = self.peer_for_index(inbound)?;
+                self.process(now, &peer, inbound, |tunnel, mtu, out| {
+                    tunnel.take_response(now, &inbound.message, mtu, out)
                 })
             }
             Kind::CookieReply => {
                 // Not authentic enough to roam on.
-                self.addressee(arrival)?
+                self.peer_for_index(inbound)?
                     .tunnel()
-                    .take_cookie_reply(now, &arrival.message)
+                    .take_cookie_reply(now, &inbound.message)
             }
             Kind::Data => Err(DropReason::Malformed),
         }
     }
 
     /// MACs, and cookies under load.
-    fn guard(&mut self, now: Now, identity: &Arc<Identity>, arrival: &Arrival) -> Result<(), DropReason> {
+    fn verify_macs(
+        &mut self,
+        now: Now,
+        identity: &Arc<Identity>,
+        inbound: &InboundHandshake,
+    ) -> Result<(), DropReason> {
         let under_load = self.under_load(now.boot);
         let checker = match &mut self.checker {
             Some((of, checker)) if Arc::ptr_eq(of, identity) => checker,
@@ -161,11 +165,11 @@ impl Handshakes {
                     .1
             }
         };
-        match checker.check(now.boot, &arrival.message, arrival.from, under_load) {
+        match checker.check(now.boot, &inbound.message, inbound.from, under_load) {
             Verdict::Accept => Ok(()),
             Verdict::Drop(reason) => Err(reason),
             Verdict::Reply(reply) => {
-                let mut endpoint = Endpoint::new(arrival.from, arrival.local);
+                let mut endpoint = Endpoint::new(inbound.from, inbound.local);
                 self.device.send_control(&mut endpoint, &[reply.to_vec()]);
                 Err(DropReason::HandshakeCookieSent)
             }
@@ -173,46 +177,46 @@ impl Handshakes {
     }
 
     fn under_load(&mut self, now: BootInstant) -> bool {
-        if self.tray.arrivals() >= LOADED_LEN {
+        if self.receiver.inbound_len() >= LOADED_LEN {
             self.loaded_until = Some(now + LOADED_FOR);
         }
         self.loaded_until.is_some_and(|until| now < until)
     }
 
-    fn addressee(&self, arrival: &Arrival) -> Result<Arc<Peer>, DropReason> {
-        let index = message::receiver_index(&arrival.message, arrival.kind);
+    fn peer_for_index(&self, inbound: &InboundHandshake) -> Result<Arc<Peer>, DropReason> {
+        let index = message::receiver_index(&inbound.message, inbound.kind);
         self.device.indices.peer(index).ok_or(DropReason::UnknownIndex)
     }
 
     /// Hands an authentic message to the peer's tunnel, roams to where it came from, and sends what it says.
-    fn converse(
+    fn process(
         &mut self,
         now: Now,
         peer: &Arc<Peer>,
-        arrival: &Arrival,
+        inbound: &InboundHandshake,
         take: impl FnOnce(&mut wireguard::tunnel::Tunnel, usize, &mut Outbox) -> Result<Event, DropReason>,
     ) -> Result<(), DropReason> {
         let mut out = Outbox::new();
         let event = {
             let mut tunnel = peer.tunnel();
             let event = take(&mut tunnel, self.device.mtu(), &mut out)?;
-            tunnel.roam(Endpoint::new(arrival.from, arrival.local));
+            tunnel.roam(Endpoint::new(inbound.from, inbound.local));
             event
         };
         self.device.send_to_peer(peer, &out);
         self.tick_by(peer.deadline());
-        self.tell(now, peer, event);
+        self.log_event(now, peer, event);
         Ok(())
     }
 
-    fn attend(&mut self, peer: &Arc<Peer>) {
+    fn serve(&mut self, peer: &Arc<Peer>) {
         peer.dequeued();
         let now = self.device.now();
         let mut out = Outbox::new();
         let event = peer.tunnel().attend(now, self.device.mtu(), &mut out);
         self.device.send_to_peer(peer, &out);
         self.tick_by(peer.deadline());
-        self.tell(now, peer, event);
+        self.log_event(now, peer, event);
     }
 
     fn tick(&mut self) {
@@ -224,7 +228,7 @@ impl Handshakes {
         }
         self.last_tick = now.boot;
         self.next_tick = now.boot + PERIOD.into();
-        self.tell_send_errors(now);
+        self.log_send_errors(now);
         if !self.device.is_up() {
             return;
         }
@@ -244,13 +248,13 @@ impl Handshakes {
             let event = peer.tunnel().tick(now, self.device.mtu(), &mut out);
             self.device.send_to_peer(&peer, &out);
             self.tick_by(peer.deadline());
-            self.tell(now, &peer, event);
+            self.log_event(now, &peer, event);
         }
         self.due = due;
     }
 
     /// Data workers only note what the kernel said, so that a log line never holds up a packet.
-    fn tell_send_errors(&mut self, now: Now) {
+    fn log_send_errors(&mut self, now: Now) {
         if let Some(error) = self.device.take_send_error()
             && let Some(suppressed) = self.send_errors.check(now.boot)
         {
@@ -258,7 +262,7 @@ impl Handshakes {
         }
     }
 
-    fn tell(&mut self, now: Now, peer: &Peer, event: Event) {
+    fn log_event(&mut self, now: Now, peer: &Peer, event: Event) {
         if event == Event::Nothing {
             return;
         }
@@ -267,7 +271,7 @@ impl Handshakes {
                 .drops
                 .add(DropReason::TxHandshakeFailed, dropped as u64);
         }
-        let Some(suppressed) = self.acquaintances.check(now.boot) else {
+        let Some(suppressed) = self.peer_log_limit.check(now.boot) else {
             return;
         };
         let endpoint = peer

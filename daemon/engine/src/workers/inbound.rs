@@ -10,10 +10,10 @@ use std::sync::Arc;
 use clockshim::BootInstant;
 
 use crate::device::Shared;
-use crate::device::metrics::WorkerMetrics;
+use crate::device::stats::WorkerMetrics;
 use crate::packet::{self, Coalescer, Offloads};
 use crate::tuning::BusyPoll;
-use crate::workers::handshake::Arrival;
+use crate::workers::handshake_queue::InboundHandshake;
 use crate::workers::outbound::BATCHES_A_TURN;
 use sys::poll;
 use sys::udp::{self as syscall, Received};
@@ -118,7 +118,7 @@ impl InboundWorker {
             device.monitor.bell.begins(self.metrics.heart());
             let mut batches = 0;
             while batches < BATCHES_A_TURN {
-                if self.carry([v4, v6]) {
+                if self.process_sockets([v4, v6]) {
                     self.busy_poll.found();
                     batches += 1;
                 } else if self.busy_poll.again(|| device.keeper.fast()) {
@@ -137,10 +137,10 @@ impl InboundWorker {
     }
 
     /// One batch, if the sockets have something.
-    pub fn carry(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> bool {
+    pub fn process_sockets(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> bool {
         let is_some = self.receive_batch(sockets) > 0;
         if is_some {
-            self.carry_batch();
+            self.process_batch();
         }
         is_some
     }
@@ -162,7 +162,7 @@ impl InboundWorker {
                     Ok(received) => received,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
-                        if self.hurts(&error) {
+                        if self.needs_backoff(&error) {
                             break;
                         }
                         continue;
@@ -171,7 +171,7 @@ impl InboundWorker {
                 self.metrics.heart().at(Stage::Stamp);
                 let stamp = self.device.keeper.fast();
                 self.metrics.heart().at(Stage::Read);
-                self.sort(&received, used);
+                self.classify(&received, used);
                 self.receives.push((received, stamp));
                 used += received.len;
                 if received.len > LARGE_RECEIVE {
@@ -183,7 +183,7 @@ impl InboundWorker {
     }
 
     /// No receive error ends the worker: most are about one datagram or one peer. True where it may repeat at once.
-    fn hurts(&self, error: &io::Error) -> bool {
+    fn needs_backoff(&self, error: &io::Error) -> bool {
         match error.raw_os_error() {
             Some(
                 libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EMSGSIZE,
@@ -196,7 +196,7 @@ impl InboundWorker {
     }
 
     /// Cuts what one call brought into datagrams: data stays here, handshakes go to their thread.
-    fn sort(&mut self, received: &Received, start: usize) {
+    fn classify(&mut self, received: &Received, start: usize) {
         let receive = self.receives.len();
         let end = start + received.len;
         let mut at = start;
@@ -211,13 +211,13 @@ impl InboundWorker {
                     receive,
                 }),
                 Some(kind) => {
-                    let arrival = Arrival {
+                    let inbound = InboundHandshake {
                         message: datagram.into(),
                         kind,
                         from: received.from,
                         local: received.local,
                     };
-                    if !self.device.desk.arrive(arrival) {
+                    if !self.device.handshakes.push(inbound) {
                         self.device.drops.add(DropReason::HandshakeQueueFull, 1);
                     }
                 }
@@ -230,7 +230,7 @@ impl InboundWorker {
         }
     }
 
-    fn carry_batch(&mut self) {
+    fn process_batch(&mut self) {
         self.packets.clear();
         self.peers.clear();
         let mut opened = 0;
@@ -306,7 +306,7 @@ impl InboundWorker {
             let attend = tunnel.data_received(device.now(), confirmed, payload);
             drop(tunnel);
             if attend {
-                device.desk.attend(&peer);
+                device.handshakes.request_service(&peer);
             }
         } else {
             drop(tunnel);

@@ -2,5 +2,6 @@
 
 pub mod combined;
 pub mod handshake;
+pub mod handshake_queue;
 pub mod inbound;
 pub mod outbound;

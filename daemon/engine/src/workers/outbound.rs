@@ -8,11 +8,11 @@ use std::sync::Arc;
 use clockshim::BootInstant;
 
 use crate::device::Shared;
-use crate::device::metrics::WorkerMetrics;
+use crate::device::stats::WorkerMetrics;
 use crate::packet::{self, Segmenter, VnetHeader};
 use crate::tun::{self, Queue};
 use crate::tuning::BusyPoll;
-use crate::udp::{Outgoing, SendFailure};
+use crate::udp::{SendBatch, SendFailure};
 use sys::poll;
 use watchdog::heartbeat::Stage;
 use wireguard::drop_reason::DropReason;
@@ -50,7 +50,7 @@ pub struct OutboundWorker {
     reads: Vec<Read>,
     /// Those that the reads are for.
     peers: Vec<Arc<Peer>>,
-    outgoing: Outgoing,
+    send_batch: SendBatch,
     busy_poll: BusyPoll,
 }
 
@@ -73,7 +73,7 @@ impl OutboundWorker {
             arena: vec![0; ARENA_BYTES].into(),
             reads: Vec::with_capacity(MAX_READS),
             peers: Vec::with_capacity(MAX_READS),
-            outgoing: Outgoing::default(),
+            send_batch: SendBatch::default(),
         }
     }
 
@@ -96,7 +96,7 @@ impl OutboundWorker {
             device.monitor.bell.begins(self.metrics.heart());
             let mut batches = 0;
             while batches < turn && !device.is_stopping() {
-                match self.carry(queue) {
+                match self.process_queue(queue) {
                     Ok(true) => {
                         self.busy_poll.found();
                         batches += 1;
@@ -112,10 +112,10 @@ impl OutboundWorker {
     }
 
     /// One batch, if the interface has something.
-    pub fn carry(&mut self, queue: &Queue) -> io::Result<bool> {
+    pub fn process_queue(&mut self, queue: &Queue) -> io::Result<bool> {
         let is_some = self.read_batch(queue)? > 0;
         if is_some {
-            self.carry_batch();
+            self.process_batch();
         }
         Ok(is_some)
     }
@@ -164,10 +164,10 @@ impl OutboundWorker {
         Ok(self.reads.len())
     }
 
-    fn carry_batch(&mut self) {
+    fn process_batch(&mut self) {
         self.route();
         if self.peers.len() > 1 {
-            // What goes to one peer goes in one train, and keeps its order; who comes first among peers is nobody's concern.
+            // What goes to one peer goes in one GSO batch, and keeps its order; the order among peers does not matter.
             self.reads
                 .sort_unstable_by_key(|read| (read.peer, read.packet.start));
         }
@@ -241,19 +241,19 @@ impl OutboundWorker {
                 let stamp = device.keeper.fast();
                 heart.at(Stage::Seal);
                 let size = segment.padded.len() + DATA_OVERHEAD;
-                if self.outgoing.room(size).is_none() {
+                if self.send_batch.room(size).is_none() {
                     // A superpacket of very small segments: send what there is, lock or no lock.
                     let sockets = device.sockets();
-                    self.outgoing.send(&sockets, self.index, |outcome| {
+                    self.send_batch.send(&sockets, self.index, |outcome| {
                         device.drops.add(DropReason::TxSendError, outcome.lost);
                     });
                 }
-                let Some(room) = self.outgoing.room(size) else {
+                let Some(room) = self.send_batch.room(size) else {
                     break;
                 };
                 match tunnel.seal(stamp, segment.padded, room) {
                     Some(message) => {
-                        self.outgoing.push(&endpoint, tag, message);
+                        self.send_batch.push(&endpoint, tag, message);
                         read.sealed += 1;
                         heart.packets(1);
                     }
@@ -272,18 +272,18 @@ impl OutboundWorker {
         }
         drop(tunnel);
         if attend {
-            device.desk.attend(peer);
+            device.handshakes.request_service(peer);
         }
     }
 
     fn send(&mut self) {
-        if self.outgoing.is_empty() {
+        if self.send_batch.is_empty() {
             return;
         }
         self.metrics.heart().at(Stage::Send);
         let sockets = self.device.sockets();
         let (device, reads, peers) = (&self.device, &self.reads, &self.peers);
-        self.outgoing.send(&sockets, self.index, |outcome| {
+        self.send_batch.send(&sockets, self.index, |outcome| {
             if let (Some(endpoint), Some(peer)) = (outcome.changed, reads[outcome.tag].peer) {
                 peers[peer].tunnel().resettle(endpoint);
             }

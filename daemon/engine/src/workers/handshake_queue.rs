@@ -15,7 +15,7 @@ pub(super) const QUEUE_LEN: usize = 1024;
 
 /// An inbound handshake message or cookie reply.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct InboundHandshake {
     pub message: Box<[u8]>,
     pub kind: Kind,
     pub from: SocketAddr,
@@ -24,38 +24,38 @@ pub struct Arrival {
 
 #[derive(Debug)]
 pub(super) enum Job {
-    Arrival(Arrival),
+    InboundHandshake(InboundHandshake),
     /// A peer whose data worker left something to do.
-    Attend(Arc<Peer>),
+    Serve(Arc<Peer>),
     /// Look at the timers now: a setting has changed.
     Tick,
 }
 
 /// The workers' end of the queue.
 #[derive(Debug)]
-pub struct Desk {
-    arrivals: Sender<Job>,
+pub struct HandshakeQueue {
+    inbound: Sender<Job>,
     requests: Sender<Job>,
     /// A tick is asked for already.
     ticking: Arc<AtomicBool>,
 }
 
-impl Desk {
+impl HandshakeQueue {
     /// False when the queue is full: the message is dropped.
-    pub fn arrive(&self, arrival: Arrival) -> bool {
-        self.arrivals.try_send(Job::Arrival(arrival)).is_ok()
+    pub fn push(&self, message: InboundHandshake) -> bool {
+        self.inbound.try_send(Job::InboundHandshake(message)).is_ok()
     }
 
     /// Once for each peer at a time, so that this queue is as long as there are peers at most.
-    pub fn attend(&self, peer: &Arc<Peer>) {
-        if peer.enqueue() && self.requests.try_send(Job::Attend(peer.clone())).is_err() {
+    pub fn request_service(&self, peer: &Arc<Peer>) {
+        if peer.enqueue() && self.requests.try_send(Job::Serve(peer.clone())).is_err() {
             peer.dequeued();
         }
     }
 
     /// Whether something waits for the thread.
     pub fn has_work(&self) -> bool {
-        !self.arrivals.is_empty() || !self.requests.is_empty()
+        !self.inbound.is_empty() || !self.requests.is_empty()
     }
 
     /// Asks for the timers to be looked at now, and wakes the thread.
@@ -69,19 +69,19 @@ impl Desk {
 
 /// The thread's end.
 #[derive(Debug)]
-pub struct Tray {
-    arrivals: Receiver<Job>,
+pub struct HandshakeReceiver {
+    inbound: Receiver<Job>,
     requests: Receiver<Job>,
     ticking: Arc<AtomicBool>,
 }
 
-impl Tray {
-    /// Takes from both by chance where both have something: a flood of arrivals must not keep a peer from its
-    /// handshake, nor packets to peers that do not answer the arrivals of others.
+impl HandshakeReceiver {
+    /// Takes from both by chance where both have something: a flood of inbound must not keep a peer from its
+    /// handshake, nor packets to peers that do not answer the inbound of others.
     pub(super) fn next(&self, patience: Duration) -> Result<Job, RecvTimeoutError> {
         let job = crossbeam_channel::select! {
             recv(self.requests) -> job => job.map_err(|_| RecvTimeoutError::Disconnected),
-            recv(self.arrivals) -> job => job.map_err(|_| RecvTimeoutError::Disconnected),
+            recv(self.inbound) -> job => job.map_err(|_| RecvTimeoutError::Disconnected),
             default(patience) => Err(RecvTimeoutError::Timeout),
         };
         if let Ok(Job::Tick) = job {
@@ -91,27 +91,27 @@ impl Tray {
     }
 
     /// Messages that wait.
-    pub(super) fn arrivals(&self) -> usize {
-        self.arrivals.len()
+    pub(super) fn inbound_len(&self) -> usize {
+        self.inbound.len()
     }
 }
 
-pub fn queue() -> (Desk, Tray) {
-    let (arrivals, arrivals_in) = crossbeam_channel::bounded(QUEUE_LEN);
-    let (requests, requests_in) = crossbeam_channel::unbounded();
+pub fn channel() -> (HandshakeQueue, HandshakeReceiver) {
+    let (inbound, inbound_receiver) = crossbeam_channel::bounded(QUEUE_LEN);
+    let (requests, requests_receiver) = crossbeam_channel::unbounded();
     let ticking = Arc::new(AtomicBool::new(false));
-    let tray = Tray {
-        arrivals: arrivals_in,
-        requests: requests_in,
+    let receiver = HandshakeReceiver {
+        inbound: inbound_receiver,
+        requests: requests_receiver,
         ticking: ticking.clone(),
     };
     (
-        Desk {
-            arrivals,
+        HandshakeQueue {
+            inbound,
             requests,
             ticking,
         },
-        tray,
+        receiver,
     )
 }
 
@@ -122,9 +122,9 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(50);
 
-    fn arrival() -> Arrival {
+    fn handshake() -> InboundHandshake {
         let from = ([192, 0, 2, 1], 51820).into();
-        Arrival {
+        InboundHandshake {
             message: [0; message::RESPONSE_LEN].into(),
             kind: Kind::Response,
             from,
@@ -134,22 +134,22 @@ mod tests {
 
     #[test]
     fn neither_queue_keeps_the_other_waiting() {
-        let (desk, tray) = queue();
-        assert!(desk.arrive(arrival()));
+        let (handshakes, receiver) = channel();
+        assert!(handshakes.push(handshake()));
         for _ in 0..200 {
-            desk.requests.try_send(Job::Tick).unwrap();
+            handshakes.requests.try_send(Job::Tick).unwrap();
         }
         // By chance: 1 in 2^100 runs fails.
         assert!(
-            (0..100).any(|_| matches!(tray.next(PATIENCE), Ok(Job::Arrival(_)))),
+            (0..100).any(|_| matches!(receiver.next(PATIENCE), Ok(Job::InboundHandshake(_)))),
             "requests come without end"
         );
-        let (desk, tray) = queue();
-        while desk.arrive(arrival()) {}
-        desk.tick();
+        let (handshakes, receiver) = channel();
+        while handshakes.push(handshake()) {}
+        handshakes.tick();
         assert!(
-            (0..100).any(|_| matches!(tray.next(PATIENCE), Ok(Job::Tick))),
-            "arrivals come without end"
+            (0..100).any(|_| matches!(receiver.next(PATIENCE), Ok(Job::Tick))),
+            "inbound come without end"
         );
     }
 }

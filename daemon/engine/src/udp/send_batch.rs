@@ -1,31 +1,31 @@
-//! Sealed messages on their way out, packed so that one send takes many: a train has one destination, and messages of
+//! Sealed messages on their way out, packed so that one send takes many: a GSO batch has one destination, and messages of
 //! one size but for the last.
 
 use wireguard::endpoint::Endpoint;
 
 use super::{MAX_DATAGRAM, Sockets};
 
-/// Messages in one train: what every kernel with UDP_SEGMENT takes.
+/// Messages in one GSO batch: what every kernel with UDP_SEGMENT takes.
 pub const MAX_SEGMENTS: usize = 64;
 /// Room for what one batch of packets can become.
 const ARENA_BYTES: usize = 512 << 10;
 
-/// Trains that fit in there: each read begins one at least, and ends it at its last message or when it is full.
-const MAX_TRAINS: usize = 512;
+/// GSO batches that fit in there: each read begins at least one, and ends it at its last message or when it is full.
+const MAX_GSO_BATCHES: usize = 512;
 
 /// Why messages were not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendFailure {
     /// No room in the socket's buffer.
     Busy,
-    /// The route or the device does not take trains of this size; one by one may go.
-    TrainRefused,
+    /// The route or the device does not take GSO batches of this size; one by one may go.
+    GsoRefused,
     /// The kernel's `errno`.
     Refused(i32),
 }
 
 #[derive(Debug)]
-struct Train {
+struct GsoBatch {
     endpoint: Endpoint,
     /// Who it is for: an index of the caller's own.
     tag: usize,
@@ -35,9 +35,9 @@ struct Train {
     count: usize,
 }
 
-impl Train {
+impl GsoBatch {
     fn takes(&self, endpoint: &Endpoint, len: usize) -> bool {
-        // A shorter message ends a train: it is full as soon as its length is not that many segments any more.
+        // A shorter message ends a GSO batch: it is full as soon as its length is not that many segments any more.
         self.endpoint.is_at(endpoint)
             && len <= self.segment
             && self.len == self.segment * self.count
@@ -52,7 +52,7 @@ impl Train {
     }
 }
 
-/// What became of one train, for the caller's counters.
+/// What became of one GSO batch, for the caller's counters.
 #[derive(Debug)]
 pub struct Outcome {
     pub tag: usize,
@@ -63,25 +63,25 @@ pub struct Outcome {
 }
 
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct SendBatch {
     arena: Box<[u8]>,
     used: usize,
-    trains: Vec<Train>,
+    batches: Vec<GsoBatch>,
 }
 
-impl Default for Outgoing {
+impl Default for SendBatch {
     fn default() -> Self {
         Self {
             arena: vec![0; ARENA_BYTES].into(),
             used: 0,
-            trains: Vec::with_capacity(MAX_TRAINS),
+            batches: Vec::with_capacity(MAX_GSO_BATCHES),
         }
     }
 }
 
-impl Outgoing {
+impl SendBatch {
     pub fn is_empty(&self) -> bool {
-        self.trains.is_empty()
+        self.batches.is_empty()
     }
 
     /// Room for the next message of up to `len` bytes; `None` when what is there must be sent first.
@@ -91,12 +91,12 @@ impl Outgoing {
 
     /// The message that was written into the room is `len` bytes long and goes to `endpoint`.
     pub fn push(&mut self, endpoint: &Endpoint, tag: usize, len: usize) {
-        match self.trains.last_mut() {
-            Some(train) if train.tag == tag && train.takes(endpoint, len) => {
-                train.len += len;
-                train.count += 1;
+        match self.batches.last_mut() {
+            Some(batch) if batch.tag == tag && batch.takes(endpoint, len) => {
+                batch.len += len;
+                batch.count += 1;
             }
-            _ => self.trains.push(Train {
+            _ => self.batches.push(GsoBatch {
                 endpoint: *endpoint,
                 tag,
                 start: self.used,
@@ -108,21 +108,21 @@ impl Outgoing {
         self.used += len;
     }
 
-    /// Sends all, in order, and tells of those trains that something is to be told of.
+    /// Sends all, in order, and tells of those GSO batches that something is to be told of.
     pub fn send(&mut self, sockets: &Sockets, worker: usize, mut told: impl FnMut(Outcome)) {
         let mut next = 0;
-        while let Some(train) = self.trains.get(next) {
+        while let Some(batch) = self.batches.get(next) {
             let gone = self.send_together(sockets, worker, next);
             if gone > 0 {
                 next += gone;
                 continue;
             }
-            let mut endpoint = train.endpoint;
-            let (lost, failure) = send_train(sockets, worker, &mut endpoint, self.payload(train), train);
-            let changed = (endpoint != train.endpoint).then_some(endpoint);
+            let mut endpoint = batch.endpoint;
+            let (lost, failure) = send_gso_batch(sockets, worker, &mut endpoint, self.payload(batch), batch);
+            let changed = (endpoint != batch.endpoint).then_some(endpoint);
             if lost > 0 || changed.is_some() {
                 told(Outcome {
-                    tag: train.tag,
+                    tag: batch.tag,
                     changed,
                     lost,
                     failure,
@@ -130,57 +130,57 @@ impl Outgoing {
             }
             next += 1;
         }
-        self.trains.clear();
+        self.batches.clear();
         self.used = 0;
     }
 
-    /// Several trains in one call, from that one on: where packets go to many peers, each call is a tenth of what they cost.
+    /// Several GSO batches in one call, from that one on: where packets go to many peers, each call is a tenth of what they cost.
     /// Gives how many went.
     fn send_together(&self, sockets: &Sockets, worker: usize, from: usize) -> usize {
-        let first = self.trains[from].endpoint.addr;
-        let fit = |train: &&Train| train.goes_whole() && train.endpoint.addr.is_ipv4() == first.is_ipv4();
-        let together = self.trains[from..].iter().take_while(fit);
+        let first = self.batches[from].endpoint.addr;
+        let fit = |batch: &&GsoBatch| batch.goes_whole() && batch.endpoint.addr.is_ipv4() == first.is_ipv4();
+        let together = self.batches[from..].iter().take_while(fit);
         if together.clone().nth(1).is_none() {
             return 0;
         }
-        let parcels = together.map(|train| {
-            let segment = (train.count > 1).then_some(train.segment as u16);
-            super::parcel(&train.endpoint, self.payload(train), segment)
+        let transmits = together.map(|batch| {
+            let segment = (batch.count > 1).then_some(batch.segment as u16);
+            super::transmit(&batch.endpoint, self.payload(batch), segment)
         });
-        sockets.send_many(worker, first, parcels)
+        sockets.send_many(worker, first, transmits)
     }
 
-    fn payload(&self, train: &Train) -> &[u8] {
-        &self.arena[train.start..train.start + train.len]
+    fn payload(&self, batch: &GsoBatch) -> &[u8] {
+        &self.arena[batch.start..batch.start + batch.len]
     }
 }
 
-fn send_train(
+fn send_gso_batch(
     sockets: &Sockets,
     worker: usize,
     endpoint: &mut Endpoint,
     payload: &[u8],
-    train: &Train,
+    batch: &GsoBatch,
 ) -> (u64, Option<SendFailure>) {
-    if train.count > 1 && train.goes_whole() {
-        let size = train.segment as u16;
+    if batch.count > 1 && batch.goes_whole() {
+        let size = batch.segment as u16;
         match sockets.send(worker, endpoint, payload, Some(size)) {
             Ok(()) => return (0, None),
-            Err(SendFailure::TrainRefused) => endpoint.ungrouped_from = size,
-            Err(failure) => return (train.count as u64, Some(failure)),
+            Err(SendFailure::GsoRefused) => endpoint.ungrouped_from = size,
+            Err(failure) => return (batch.count as u64, Some(failure)),
         }
     }
     // What fails is lost alone; the rest goes on.
     let (mut lost, mut last_failure) = (0, None);
-    for message in payload.chunks(train.segment) {
+    for message in payload.chunks(batch.segment) {
         if let Err(failure) = sockets.send(worker, endpoint, message, None) {
             lost += 1;
             last_failure = Some(failure);
         }
     }
-    if endpoint.local != train.endpoint.local {
-        // It was the source that was refused, not the train.
-        endpoint.ungrouped_from = train.endpoint.ungrouped_from;
+    if endpoint.local != batch.endpoint.local {
+        // It was the source that was refused, not the GSO batch.
+        endpoint.ungrouped_from = batch.endpoint.ungrouped_from;
     }
     (lost, last_failure)
 }
@@ -193,80 +193,80 @@ mod tests {
         Endpoint::new(([127, 0, 0, 1], port).into(), None)
     }
 
-    fn trains(messages: &[(u16, usize)]) -> Vec<(usize, usize)> {
-        let mut outgoing = Outgoing::default();
+    fn batches(messages: &[(u16, usize)]) -> Vec<(usize, usize)> {
+        let mut send_batch = SendBatch::default();
         for &(port, len) in messages {
-            outgoing.room(len).unwrap();
-            outgoing.push(&endpoint(port), 0, len);
+            send_batch.room(len).unwrap();
+            send_batch.push(&endpoint(port), 0, len);
         }
-        outgoing
-            .trains
+        send_batch
+            .batches
             .iter()
-            .map(|train| (train.count, train.len))
+            .map(|batch| (batch.count, batch.len))
             .collect()
     }
 
     #[test]
-    fn a_train_ends_with_a_short_message_a_longer_one_or_another_destination() {
+    fn a_gso_batch_ends_with_a_short_message_a_longer_one_or_another_destination() {
         assert_eq!(
-            trains(&[(1, 100), (1, 100), (1, 60), (1, 60)]),
+            batches(&[(1, 100), (1, 100), (1, 60), (1, 60)]),
             [(3, 260), (1, 60)]
         );
-        assert_eq!(trains(&[(1, 60), (1, 100)]), [(1, 60), (1, 100)]);
-        assert_eq!(trains(&[(1, 60), (2, 60), (1, 60)]), [(1, 60), (1, 60), (1, 60)]);
+        assert_eq!(batches(&[(1, 60), (1, 100)]), [(1, 60), (1, 100)]);
+        assert_eq!(batches(&[(1, 60), (2, 60), (1, 60)]), [(1, 60), (1, 60), (1, 60)]);
     }
 
     #[test]
-    fn a_train_stays_within_what_the_kernel_takes() {
-        assert_eq!(trains(&[(1, 1452); 50]), [(45, 45 * 1452), (5, 5 * 1452)]);
-        assert_eq!(trains(&[(1, 64); 100]), [(64, 64 * 64), (36, 36 * 64)]);
+    fn a_gso_batch_stays_within_what_the_kernel_takes() {
+        assert_eq!(batches(&[(1, 1452); 50]), [(45, 45 * 1452), (5, 5 * 1452)]);
+        assert_eq!(batches(&[(1, 64); 100]), [(64, 64 * 64), (36, 36 * 64)]);
     }
 
     #[test]
-    fn a_train_from_an_address_that_is_gone_arrives_and_trains_go_on() {
+    fn a_gso_batch_from_an_address_that_is_gone_arrives_and_gso_batches_go_on() {
         let (sender, receiver) = (
             Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
             Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
         );
-        let mut outgoing = Outgoing::default();
+        let mut send_batch = SendBatch::default();
         let from_nowhere = Endpoint {
             local: Some([192, 0, 2, 77].into()),
             ..endpoint(receiver.port())
         };
         for _ in 0..3 {
-            outgoing.room(100).unwrap();
-            outgoing.push(&from_nowhere, 0, 100);
+            send_batch.room(100).unwrap();
+            send_batch.push(&from_nowhere, 0, 100);
         }
         let mut outcomes = Vec::new();
-        outgoing.send(&sender, 0, |outcome| {
+        send_batch.send(&sender, 0, |outcome| {
             outcomes.push((outcome.lost, outcome.changed))
         });
         assert_eq!(outcomes, [(0, Some(endpoint(receiver.port())))]);
     }
 
     #[test]
-    fn trains_to_many_go_together_and_one_that_is_refused_is_lost_alone() {
+    fn gso_batches_to_many_go_together_and_one_that_is_refused_is_lost_alone() {
         use sys::{poll, udp as syscall};
         const PEERS: usize = 40;
         let sender = Sockets::bind(0, 0, 1, 1 << 20).unwrap();
         let receivers: Vec<_> = (0..PEERS)
             .map(|_| Sockets::bind(0, 0, 1, 1 << 20).unwrap())
             .collect();
-        let mut outgoing = Outgoing::default();
+        let mut send_batch = SendBatch::default();
         for (tag, receiver) in receivers.iter().enumerate() {
             let to = match tag {
                 7 => endpoint(0),
                 20..=22 => Endpoint::new((std::net::Ipv6Addr::LOCALHOST, receiver.port()).into(), None),
                 _ => endpoint(receiver.port()),
             };
-            // Every third is a train.
+            // Every third is a GSO batch.
             for _ in 0..1 + tag % 3 {
-                outgoing.room(100).unwrap()[..100].fill(tag as u8);
-                outgoing.push(&to, tag, 100);
+                send_batch.room(100).unwrap()[..100].fill(tag as u8);
+                send_batch.push(&to, tag, 100);
             }
         }
         let mut lost = Vec::new();
-        outgoing.send(&sender, 0, |outcome| lost.push((outcome.tag, outcome.lost)));
+        send_batch.send(&sender, 0, |outcome| lost.push((outcome.tag, outcome.lost)));
         assert_eq!(lost, [(7, 2)]);
         let mut buffer = vec![0; 65536];
         for (tag, receiver) in receivers.iter().enumerate().filter(|(tag, _)| *tag != 7) {
@@ -283,18 +283,18 @@ mod tests {
     }
 
     #[test]
-    fn trains_arrive_as_their_messages() {
+    fn gso_batches_arrive_as_their_messages() {
         use sys::{poll, udp as syscall};
         let (sender, receiver) = (
             Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
             Sockets::bind(0, 0, 1, 1 << 20).unwrap(),
         );
-        let mut outgoing = Outgoing::default();
+        let mut send_batch = SendBatch::default();
         for len in [1000, 1000, 1000, 10] {
-            outgoing.room(len).unwrap()[..len].fill(len as u8);
-            outgoing.push(&endpoint(receiver.port()), 0, len);
+            send_batch.room(len).unwrap()[..len].fill(len as u8);
+            send_batch.push(&endpoint(receiver.port()), 0, len);
         }
-        outgoing.send(&sender, 0, |outcome| panic!("{outcome:?}"));
+        send_batch.send(&sender, 0, |outcome| panic!("{outcome:?}"));
         let fd = receiver.of_worker(0)[0].unwrap();
         let mut got = Vec::new();
         let mut buffer = vec![0; 65536];
