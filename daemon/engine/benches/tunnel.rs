@@ -8,7 +8,7 @@ use std::time::Duration;
 use clockshim::BootInstant;
 use divan::Bencher;
 use divan::counter::BytesCount;
-use watchdog::heartbeat::{Heartbeat, Stage};
+use watchdog::thread::heartbeat::{Heartbeat, Stage};
 use wireguard::endpoint::Endpoint;
 use wireguard::index_table::IndexTable;
 use wireguard::key::PrivateKey;
@@ -67,12 +67,12 @@ fn lock(bencher: Bencher) {
 /// What a packet adds to its worker's heartbeat.
 #[divan::bench]
 fn beat(bencher: Bencher) {
-    let heart = Heartbeat::default();
+    let heartbeat = Heartbeat::default();
     bencher.bench_local(|| {
-        let heart = black_box(&heart);
-        heart.at(Stage::Stamp);
-        heart.at(Stage::Seal);
-        heart.packets(1);
+        let heartbeat = black_box(&heartbeat);
+        heartbeat.enter(Stage::Stamp);
+        heartbeat.enter(Stage::Seal);
+        heartbeat.packets(1);
     });
 }
 

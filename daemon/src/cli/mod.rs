@@ -20,7 +20,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use logging::{self, Format, Level, LogOptions};
-use watchdog::control_thread;
+use watchdog::thread::control_thread;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -154,8 +154,8 @@ fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("hpetun-control")
-        .on_thread_start(control_thread::begins)
-        .on_thread_stop(control_thread::ends)
+        .on_thread_start(control_thread::thread_started)
+        .on_thread_stop(control_thread::thread_stopped)
         .enable_all()
         .build()
         .context("cannot start the control threads")

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use clockshim::Timekeeper;
 use sys::poll::Waker;
 
-use super::bell::Bell;
-use super::post::Work;
-use super::record::Record;
+use crate::detect::idle_wakeup::IdleWakeup;
+use crate::detect::thread_monitor::Work;
+use crate::report::stats::WatchdogStats;
 
 /// The program that is watched. No method may wait for a lock that a watched thread can hold.
 pub trait Host: fmt::Debug + Send + Sync {
@@ -43,9 +43,9 @@ pub trait Host: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Monitor {
     /// What it has seen.
-    pub record: Record,
+    pub stats: WatchdogStats,
     /// Wakes it, where it rests.
-    pub bell: Bell,
+    pub idle_wakeup: IdleWakeup,
     dump: Waker,
 }
 
@@ -54,8 +54,8 @@ impl Monitor {
     /// Where there are no descriptors left.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            record: Record::default(),
-            bell: Bell::new()?,
+            stats: WatchdogStats::default(),
+            idle_wakeup: IdleWakeup::new()?,
             dump: Waker::new()?,
         })
     }

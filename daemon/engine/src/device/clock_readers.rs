@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{Device, DeviceOptions, Shared, StartError};
 use sys::{clock, thread};
-use watchdog::roster::Watched;
+use watchdog::thread::registry::MonitoredThread;
 
 /// Reads in one burst, a tenth of a millisecond or so with an HPET, and the pause after it: a reader takes a quarter of a processor.
 const BURST: usize = 80;
@@ -62,7 +62,7 @@ impl ClockReaders {
 
     fn spawn(device: &Device, name: String, place: Place) -> Result<(), StartError> {
         let shared = device.shared.clone();
-        let watched = Watched::silent(name, FUNCTION);
+        let watched = MonitoredThread::unmonitored(name, FUNCTION);
         device.spawn(watched, move || read(&shared, place))
     }
 }

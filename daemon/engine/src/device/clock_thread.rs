@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::Shared;
 use clockshim::{Arbiter, Timekeeper};
 use sys::poll;
-use watchdog::heartbeat::{Heartbeat, Stage};
-use watchdog::log;
+use watchdog::report::log;
+use watchdog::thread::heartbeat::{Heartbeat, Stage};
 
 /// The longest time between two rounds.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
@@ -18,10 +18,10 @@ pub(super) const PERIOD: Duration = Duration::from_millis(250);
 pub(super) const FUNCTION: &str = concat!(module_path!(), "::run");
 
 /// Until the device stops.
-pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>, heart: &Heartbeat) {
+pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>, heartbeat: &Heartbeat) {
     let mut arbiter = Arbiter::new(keeper.clone());
     while !device.is_stopping() {
-        heart.at(Stage::Work);
+        heartbeat.enter(Stage::Work);
         keeper.update();
         if let Some(verdict) = arbiter.round() {
             // Once for each clock that is put away, so it needs no limit.
@@ -29,7 +29,7 @@ pub(super) fn run(device: &Shared, keeper: Arc<Timekeeper>, heart: &Heartbeat) {
             device.note_clock_verdict(verdict.to_string());
         }
         let pause = arbiter.interval().min(PERIOD).as_millis().max(1) as i32;
-        heart.waits();
+        heartbeat.waits();
         // An error leaves the pause out; the next round comes sooner.
         let _ = poll::readable([Some(device.stop_waker().as_fd())], pause);
     }

@@ -268,8 +268,8 @@ impl Shared {
             },
             drops: self.drops.by_name(),
             peers: snapshot.peers.iter().map(|peer| self.peer_status(peer)).collect(),
-            stalls: self.monitor.record.lines(),
-            watchdog: self.monitor.record.status(),
+            stalls: self.monitor.stats.lines(),
+            watchdog: self.monitor.stats.status(),
         }
     }
 

@@ -12,8 +12,8 @@ use super::Shared;
 use crate::device::link::{self, LinkState, LinkWatch};
 use crate::tun;
 use sys::poll;
-use watchdog::heartbeat::Stage;
-use watchdog::roster::Watched;
+use watchdog::thread::heartbeat::Stage;
+use watchdog::thread::registry::MonitoredThread;
 
 /// It wakes so often though nothing happens, to be missed where it does not.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ pub(super) const PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct LinkThread {
     device: Arc<Shared>,
-    own: Arc<Watched>,
+    own: Arc<MonitoredThread>,
     /// The interface is not ours: it keeps its MTU.
     given: bool,
     ready: Sender<io::Result<()>>,
@@ -36,7 +36,7 @@ impl LinkThread {
     /// What it receives tells that the interface is set up, or why not.
     pub(super) fn new(
         device: Arc<Shared>,
-        own: Arc<Watched>,
+        own: Arc<MonitoredThread>,
         given: bool,
     ) -> (Self, Receiver<io::Result<()>>) {
         let (ready, is_ready) = channel();
@@ -73,14 +73,14 @@ impl LinkThread {
 
     fn follow(&mut self, mut watch: LinkWatch) {
         while !self.device.is_stopping() {
-            self.own.heart.waits();
+            self.own.heartbeat.waits();
             let fds = [Some(watch.as_fd()), Some(self.device.stop_waker().as_fd())];
             match poll::readable_within(fds, Some(PERIOD)) {
                 Ok([changed, _]) if changed == poll::Ready::default() => continue,
                 Ok(_) => {}
                 Err(error) => return self.device.worker_failed("wg-link", &error),
             }
-            self.own.heart.at(Stage::Work);
+            self.own.heartbeat.enter(Stage::Work);
             watch.clear();
             match self.look(&mut watch) {
                 Ok(()) => {}
@@ -123,7 +123,7 @@ impl LinkThread {
         });
         // There is nothing left for it to do, but it is not one that died.
         while !self.device.is_stopping() {
-            self.own.heart.waits();
+            self.own.heartbeat.waits();
             let _ = poll::readable_within([Some(self.device.stop_waker().as_fd())], Some(PERIOD));
         }
     }

@@ -28,9 +28,9 @@ use crate::workers::handshake_queue::{self, HandshakeReceiver};
 use crate::workers::inbound::InboundWorker;
 use crate::workers::outbound::OutboundWorker;
 use sys::thread;
-use watchdog::control_thread::{self, Attendance};
-use watchdog::post::{CONTROL_PATIENCE, Work};
-use watchdog::roster::Watched;
+use watchdog::detect::thread_monitor::{CONTROL_THRESHOLDS, Work};
+use watchdog::thread::control_thread::{self, ControlTasks};
+use watchdog::thread::registry::MonitoredThread;
 use watchdog::{self, Watchdog};
 
 use clock_readers::ClockReaders;
@@ -128,7 +128,7 @@ impl Device {
         shared.open_sockets(0, 0)?;
         let device = Arc::new(Self {
             shared: Arc::new(shared),
-            beat: options.watchdog.threshold * CONTROL_PATIENCE / 2,
+            beat: options.watchdog.threshold * CONTROL_THRESHOLDS / 2,
             threads: Mutex::default(),
         });
         device.spawn_all(receiver, given, options.watchdog)?;
@@ -151,7 +151,7 @@ impl Device {
         watchdog: watchdog::Options,
     ) -> Result<(), StartError> {
         let shared = &self.shared;
-        let link = Watched::new("wg-link", LinkThread::FUNCTION);
+        let link = MonitoredThread::new("wg-link", LinkThread::FUNCTION);
         let (link_thread, is_ready) = LinkThread::new(shared.clone(), link.clone(), given);
         self.spawn(link.clone(), move || link_thread.run())?;
         let is_ready = is_ready.recv();
@@ -161,8 +161,8 @@ impl Device {
                 name: shared.tun.name().to_owned(),
                 source,
             })?;
-        let clock = Watched::new("wg-clock", clock_thread::FUNCTION);
-        let handshake_thread = Watched::new("wg-handshake", Handshakes::FUNCTION);
+        let clock = MonitoredThread::new("wg-clock", clock_thread::FUNCTION);
+        let handshake_thread = MonitoredThread::new("wg-handshake", Handshakes::FUNCTION);
         let (device, keeper, own) = (shared.clone(), shared.keeper.clone(), clock.clone());
         let mut posts = vec![
             (link.clone(), Work::Periodic(link_thread::PERIOD)),
@@ -171,7 +171,7 @@ impl Device {
             (shared.control.clone(), Work::Control),
         ];
         posts.extend(shared.data_workers());
-        self.spawn(clock, move || clock_thread::run(&device, keeper, &own.heart))?;
+        self.spawn(clock, move || clock_thread::run(&device, keeper, &own.heartbeat))?;
         let handshakes = Handshakes::new(shared.clone(), receiver, handshake_thread.clone());
         self.spawn(handshake_thread, move || handshakes.run())?;
         for (thread, work) in shared.data_workers() {
@@ -196,16 +196,16 @@ impl Device {
             watchdog,
             posts,
         );
-        let own = Watched::silent("wg-report", watchdog::scribe::Scribe::FUNCTION);
+        let own = MonitoredThread::unmonitored("wg-report", watchdog::report::reporter::Reporter::FUNCTION);
         self.spawn(own, move || scribe.run())?;
-        let own = Watched::silent("wg-watchdog", Watchdog::FUNCTION);
+        let own = MonitoredThread::unmonitored("wg-watchdog", Watchdog::FUNCTION);
         self.spawn(own, move || dog.run())
     }
 
     /// Starts a data worker: the one in that place among those that are to be kept on processors.
     fn spawn_worker(
         &self,
-        watched: Arc<Watched>,
+        watched: Arc<MonitoredThread>,
         place: usize,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), StartError> {
@@ -227,7 +227,11 @@ impl Device {
         })
     }
 
-    fn spawn(&self, watched: Arc<Watched>, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+    fn spawn(
+        &self,
+        watched: Arc<MonitoredThread>,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StartError> {
         let alarm = PanicAlarm(self.shared.clone());
         let name = watched.name.clone();
         let run = move || {
@@ -249,8 +253,8 @@ impl Device {
     ///
     /// # Errors
     /// Where the signal cannot be listened to.
-    pub fn attend_control(&self) -> io::Result<Attendance> {
-        control_thread::attend(&self.shared.monitor, self.shared.control.clone(), self.beat)
+    pub fn attend_control(&self) -> io::Result<ControlTasks> {
+        control_thread::start(&self.shared.monitor, self.shared.control.clone(), self.beat)
     }
 
     /// Name of the interface, in the namespace where it is now.

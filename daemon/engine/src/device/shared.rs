@@ -22,10 +22,10 @@ use crate::workers::handshake_queue::HandshakeQueue;
 use crate::workers::inbound::InboundWorker;
 use crate::workers::outbound::OutboundWorker;
 use sys::poll::{self, Waker};
-use watchdog::control_thread;
+use watchdog::detect::thread_monitor::Work;
 use watchdog::host::{Host, Monitor};
-use watchdog::post::Work;
-use watchdog::roster::Watched;
+use watchdog::thread::control_thread;
+use watchdog::thread::registry::MonitoredThread;
 use wireguard::allowed_ips::AllowedIps;
 use wireguard::drop_reason::{DropReason, Drops};
 use wireguard::endpoint::Endpoint;
@@ -57,7 +57,7 @@ pub struct Shared {
     /// What was found wrong with the clocks used so far, one line each.
     clock_verdicts: Mutex<Vec<String>>,
     /// Whoever serves the control socket, signals and timers.
-    pub control: Arc<Watched>,
+    pub control: Arc<MonitoredThread>,
     pub monitor: Arc<Monitor>,
     stop_waker: Waker,
     rx_wakers: Vec<Waker>,
@@ -98,7 +98,7 @@ impl Shared {
         tuning: Tuning,
     ) -> io::Result<Self> {
         let metrics = |way: &str, indices: Range<usize>, function| -> Vec<_> {
-            let watched = |index| Watched::new(format!("wg-{way}/{index}"), function);
+            let watched = |index| MonitoredThread::new(format!("wg-{way}/{index}"), function);
             indices
                 .map(|index| Arc::new(WorkerMetrics::new(watched(index))))
                 .collect()
@@ -138,7 +138,7 @@ impl Shared {
             up: AtomicBool::new(false),
             send_error: AtomicI32::new(0),
             clock_verdicts: Mutex::default(),
-            control: Watched::new("hpetun-control", control_thread::FUNCTION),
+            control: MonitoredThread::new("hpetun-control", control_thread::FUNCTION),
             monitor: Arc::new(Monitor::new()?),
             stop_waker: Waker::new()?,
             rx_wakers: (0..rx_workers).map(|_| Waker::new()).collect::<io::Result<_>>()?,
@@ -233,7 +233,7 @@ impl Shared {
         drop(open);
         self.rx_wakers.iter().for_each(Waker::wake);
         // A packet to the new ones must wake the watchdog.
-        self.monitor.bell.ring();
+        self.monitor.idle_wakeup.notify();
         Ok(())
     }
 
@@ -294,7 +294,7 @@ impl Shared {
     // The watchdog, which must not wait for anybody.
 
     /// The threads that carry packets.
-    pub fn data_workers(&self) -> Vec<(Arc<Watched>, Work)> {
+    pub fn data_workers(&self) -> Vec<(Arc<MonitoredThread>, Work)> {
         let combined = self.combined;
         let tx = self.tx_metrics.iter().enumerate().map(|(index, tx)| {
             let work = if combined {

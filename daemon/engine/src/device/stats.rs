@@ -8,20 +8,20 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
 use stall_report::status::{Quantiles, WorkerStatus};
-use watchdog::heartbeat::Heartbeat;
-use watchdog::roster::Watched;
+use watchdog::thread::heartbeat::Heartbeat;
+use watchdog::thread::registry::MonitoredThread;
 
 /// What one data worker tells of itself. Written by its own thread alone.
 #[derive(Debug)]
 pub struct WorkerMetrics {
     /// The worker's thread. Its heartbeat counts packets and yields.
-    pub thread: Arc<Watched>,
+    pub thread: Arc<MonitoredThread>,
     batches: AtomicU64,
     residence: Mutex<Residence>,
 }
 
 impl WorkerMetrics {
-    pub fn new(thread: Arc<Watched>) -> Self {
+    pub fn new(thread: Arc<MonitoredThread>) -> Self {
         Self {
             thread,
             batches: AtomicU64::new(0),
@@ -33,8 +33,8 @@ impl WorkerMetrics {
         &self.thread.name
     }
 
-    pub fn heart(&self) -> &Heartbeat {
-        &self.thread.heart
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.thread.heartbeat
     }
 
     /// One batch went through. Single writer, so a load and a store do for an addition.
@@ -48,13 +48,13 @@ impl WorkerMetrics {
     }
 
     pub fn status(&self) -> WorkerStatus {
-        let pulse = self.heart().pulse();
+        let beat = self.heartbeat().snapshot();
         WorkerStatus {
             name: self.name().to_owned(),
             tid: self.thread.tid(),
-            packets: pulse.packets,
+            packets: beat.packets,
             batches: self.batches.load(Relaxed),
-            yields: pulse.yields,
+            yields: beat.yields,
         }
     }
 }

@@ -45,7 +45,7 @@ impl CombinedWorker {
             // The port may have been changed: take the sockets anew each time.
             let sockets = device.sockets();
             let [v4, v6] = sockets.of_worker(self.index);
-            metrics.heart().waits();
+            metrics.heartbeat().waits();
             let waker = device.rx_waker(self.index);
             let (mut tx, mut rx) =
                 match poll::readable([Some(queue.as_fd()), v4, v6, Some(waker.as_fd())], -1) {
@@ -58,7 +58,7 @@ impl CombinedWorker {
                     }
                     Err(error) => return device.worker_failed(metrics.name(), &error),
                 };
-            device.monitor.bell.begins(metrics.heart());
+            device.monitor.idle_wakeup.notify_busy(metrics.heartbeat());
             // What may be ready by now is asked for by the next poll, all in one call. Only who busy-polls looks by itself.
             loop {
                 let received = rx && self.receive([v4, v6]);
@@ -73,7 +73,7 @@ impl CombinedWorker {
                 if !self.busy_poll.again(|| device.keeper.fast()) {
                     break;
                 }
-                metrics.heart().yielded();
+                metrics.heartbeat().yielded();
                 if device.is_stopping() || !Arc::ptr_eq(&sockets, &device.sockets()) {
                     break;
                 }

@@ -12,8 +12,8 @@ use tracing::{debug, info, warn};
 use crate::device::Shared;
 use crate::workers::handshake_queue::{HandshakeReceiver, InboundHandshake, Job, QUEUE_LEN};
 use logging::RateLimit;
-use watchdog::heartbeat::Stage;
-use watchdog::roster::Watched;
+use watchdog::thread::heartbeat::Stage;
+use watchdog::thread::registry::MonitoredThread;
 use wireguard::cookie::{CookieChecker, Verdict};
 use wireguard::drop_reason::DropReason;
 use wireguard::endpoint::Endpoint;
@@ -36,7 +36,7 @@ const MIN_TICK_INTERVAL: BootDuration = BootDuration::from_millis(20);
 pub struct Handshakes {
     device: Arc<Shared>,
     receiver: HandshakeReceiver,
-    thread: Arc<Watched>,
+    thread: Arc<MonitoredThread>,
     checker: Option<(Arc<Identity>, CookieChecker)>,
     loaded_until: Option<BootInstant>,
     last_tick: BootInstant,
@@ -59,7 +59,7 @@ impl Handshakes {
     /// What the thread runs, as reports and backtraces name it.
     pub const FUNCTION: &str = concat!(module_path!(), "::Handshakes::run");
 
-    pub fn new(device: Arc<Shared>, receiver: HandshakeReceiver, thread: Arc<Watched>) -> Self {
+    pub fn new(device: Arc<Shared>, receiver: HandshakeReceiver, thread: Arc<MonitoredThread>) -> Self {
         Self {
             device,
             receiver,
@@ -79,9 +79,9 @@ impl Handshakes {
     pub fn run(mut self) {
         while !self.device.is_stopping() {
             let patience = self.until_next_tick();
-            self.thread.heart.waits();
+            self.thread.heartbeat.waits();
             let job = self.receiver.next(patience);
-            self.thread.heart.at(Stage::Work);
+            self.thread.heartbeat.enter(Stage::Work);
             match job {
                 Ok(Job::InboundHandshake(inbound)) => self.process_inbound(inbound),
                 Ok(Job::Serve(peer)) => self.serve(&peer),

@@ -17,7 +17,7 @@ use crate::workers::handshake_queue::InboundHandshake;
 use crate::workers::outbound::BATCHES_A_TURN;
 use sys::poll;
 use sys::udp::{self as syscall, Received};
-use watchdog::heartbeat::Stage;
+use watchdog::thread::heartbeat::Stage;
 use wireguard::drop_reason::DropReason;
 use wireguard::endpoint::Endpoint;
 use wireguard::message::{self, DATA_OVERHEAD, Kind};
@@ -108,21 +108,21 @@ impl InboundWorker {
             // The port may have been changed: take the sockets anew each time.
             let sockets = device.sockets();
             let [v4, v6] = sockets.of_worker(self.index);
-            self.metrics.heart().waits();
+            self.metrics.heartbeat().waits();
             let waker = device.rx_waker(self.index);
             match poll::readable([v4, v6, Some(waker.as_fd())], -1) {
                 Ok([_, _, woken]) if woken.readable => waker.clear(),
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            device.monitor.bell.begins(self.metrics.heart());
+            device.monitor.idle_wakeup.notify_busy(self.metrics.heartbeat());
             let mut batches = 0;
             while batches < BATCHES_A_TURN {
                 if self.process_sockets([v4, v6]) {
                     self.busy_poll.found();
                     batches += 1;
                 } else if self.busy_poll.again(|| device.keeper.fast()) {
-                    self.metrics.heart().yielded();
+                    self.metrics.heartbeat().yielded();
                 } else {
                     break;
                 }
@@ -147,7 +147,7 @@ impl InboundWorker {
 
     /// Takes what the sockets have, without waiting. Gives the number of calls that brought something.
     fn receive_batch(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> usize {
-        self.metrics.heart().at(Stage::Read);
+        self.metrics.heartbeat().enter(Stage::Read);
         self.receives.clear();
         self.datagrams.clear();
         let mut used = 0;
@@ -168,9 +168,9 @@ impl InboundWorker {
                         continue;
                     }
                 };
-                self.metrics.heart().at(Stage::Stamp);
+                self.metrics.heartbeat().enter(Stage::Stamp);
                 let stamp = self.device.keeper.fast();
-                self.metrics.heart().at(Stage::Read);
+                self.metrics.heartbeat().enter(Stage::Read);
                 self.classify(&received, used);
                 self.receives.push((received, stamp));
                 used += received.len;
@@ -260,8 +260,8 @@ impl InboundWorker {
 
     /// Opens a run of data messages of one session under one lock.
     fn open(&mut self, run: Range<usize>, peer: Arc<Peer>, used: &mut usize) {
-        let (device, heart) = (&self.device, self.metrics.heart());
-        heart.at(Stage::Seal);
+        let (device, heartbeat) = (&self.device, self.metrics.heartbeat());
+        heartbeat.enter(Stage::Seal);
         let (received, ingress) = self.receives[self.datagrams[run.start].receive];
         let (mut authentic, mut confirmed, mut payload) = (false, false, false);
         let mut tunnel = peer.tunnel();
@@ -293,7 +293,7 @@ impl InboundWorker {
                             ingress,
                         });
                         *used += message.len() - DATA_OVERHEAD;
-                        heart.packets(1);
+                        heartbeat.packets(1);
                     } else {
                         device.drops.add(DropReason::RxMalformed, 1);
                     }
@@ -302,7 +302,7 @@ impl InboundWorker {
         }
         if authentic {
             tunnel.roam(Endpoint::new(received.from, received.local));
-            heart.at(Stage::Stamp);
+            heartbeat.enter(Stage::Stamp);
             let attend = tunnel.data_received(device.now(), confirmed, payload);
             drop(tunnel);
             if attend {
@@ -316,7 +316,7 @@ impl InboundWorker {
 
     /// Keeps the packets whose source routes back to the very peer that sent them, over all peers' allowed IPs.
     fn check_sources(&mut self) {
-        self.metrics.heart().at(Stage::Route);
+        self.metrics.heartbeat().enter(Stage::Route);
         if !self.device.is_up() {
             self.device
                 .drops
@@ -345,7 +345,7 @@ impl InboundWorker {
 
     /// Puts segments together again and gives them to the interface.
     fn write(&mut self) {
-        self.metrics.heart().at(Stage::Send);
+        self.metrics.heartbeat().enter(Stage::Send);
         let queue = self.device.tun.queue(self.index);
         for packet in &self.packets {
             self.coalescer.push(&self.opened, packet.range.clone());
@@ -362,7 +362,7 @@ impl InboundWorker {
     }
 
     fn account(&mut self) {
-        self.metrics.heart().at(Stage::Stamp);
+        self.metrics.heartbeat().enter(Stage::Stamp);
         let egress = self.device.keeper.fast();
         let mut residence = self.metrics.residence();
         // What came in one call has one stamp.

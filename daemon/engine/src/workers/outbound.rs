@@ -14,7 +14,7 @@ use crate::tun::{self, Queue};
 use crate::tuning::BusyPoll;
 use crate::udp::{SendBatch, SendFailure};
 use sys::poll;
-use watchdog::heartbeat::Stage;
+use watchdog::thread::heartbeat::Stage;
 use wireguard::drop_reason::DropReason;
 use wireguard::message::{DATA_OVERHEAD, padded_len};
 use wireguard::peer::{Peer, PeerRef};
@@ -87,13 +87,13 @@ impl OutboundWorker {
             BATCHES_A_TURN
         };
         while !device.is_stopping() {
-            self.metrics.heart().waits();
+            self.metrics.heartbeat().waits();
             match poll::readable([Some(queue.as_fd()), Some(device.stop_waker().as_fd())], -1) {
                 Ok([tun, _]) if tun.failed && !tun.readable => return device.interface_gone(),
                 Ok(_) => {}
                 Err(error) => return device.worker_failed(self.metrics.name(), &error),
             }
-            device.monitor.bell.begins(self.metrics.heart());
+            device.monitor.idle_wakeup.notify_busy(self.metrics.heartbeat());
             let mut batches = 0;
             while batches < turn && !device.is_stopping() {
                 match self.process_queue(queue) {
@@ -102,7 +102,7 @@ impl OutboundWorker {
                         batches += 1;
                     }
                     Ok(false) if self.busy_poll.again(|| device.keeper.fast()) => {
-                        self.metrics.heart().yielded();
+                        self.metrics.heartbeat().yielded();
                     }
                     Ok(false) => break,
                     Err(error) => return device.queue_failed(self.metrics.name(), &error),
@@ -122,7 +122,7 @@ impl OutboundWorker {
 
     /// Takes what the interface has, without waiting. Gives the number of reads.
     fn read_batch(&mut self, queue: &Queue) -> io::Result<usize> {
-        self.metrics.heart().at(Stage::Read);
+        self.metrics.heartbeat().enter(Stage::Read);
         self.reads.clear();
         let mut used = 0;
         while self.reads.len() < MAX_READS && self.arena.len() - used >= tun::MAX_READ + packet::PADDING {
@@ -137,9 +137,9 @@ impl OutboundWorker {
                 }
                 Err(error) => return Err(error),
             };
-            self.metrics.heart().at(Stage::Stamp);
+            self.metrics.heartbeat().enter(Stage::Stamp);
             let ingress = self.device.keeper.fast();
-            self.metrics.heart().at(Stage::Read);
+            self.metrics.heartbeat().enter(Stage::Read);
             let (header, start) = if queue.vnet() {
                 let Some((header, _)) = self.arena[used..used + len].split_first_chunk() else {
                     self.device.drops.add(DropReason::TxMalformed, 1);
@@ -185,7 +185,7 @@ impl OutboundWorker {
 
     /// Finds each packet's peer by its destination.
     fn route(&mut self) {
-        self.metrics.heart().at(Stage::Route);
+        self.metrics.heartbeat().enter(Stage::Route);
         self.peers.clear();
         let routing = self.device.routing.read();
         let mut last = None;
@@ -217,9 +217,9 @@ impl OutboundWorker {
 
     /// Seals a run of reads under one lock.
     fn seal(&mut self, run: Range<usize>, peer: usize) {
-        let (device, heart, peer) = (&self.device, self.metrics.heart(), &self.peers[peer]);
+        let (device, heartbeat, peer) = (&self.device, self.metrics.heartbeat(), &self.peers[peer]);
         let mtu = device.mtu();
-        heart.at(Stage::Seal);
+        heartbeat.enter(Stage::Seal);
         let mut tunnel = peer.tunnel();
         let Some(endpoint) = tunnel.endpoint else {
             return device.drops.add(DropReason::TxNoEndpoint, run.len() as u64);
@@ -237,9 +237,9 @@ impl OutboundWorker {
             };
             while let Some(segment) = segments.next(|len| padded_len(len, mtu)) {
                 // Every packet has a stamp of its own, by which the age of its key is judged.
-                heart.at(Stage::Stamp);
+                heartbeat.enter(Stage::Stamp);
                 let stamp = device.keeper.fast();
-                heart.at(Stage::Seal);
+                heartbeat.enter(Stage::Seal);
                 let size = segment.padded.len() + DATA_OVERHEAD;
                 if self.send_batch.room(size).is_none() {
                     // A superpacket of very small segments: send what there is, lock or no lock.
@@ -255,7 +255,7 @@ impl OutboundWorker {
                     Some(message) => {
                         self.send_batch.push(&endpoint, tag, message);
                         read.sealed += 1;
-                        heart.packets(1);
+                        heartbeat.packets(1);
                     }
                     None => {
                         let overflow = tunnel.stage(segment.packet());
@@ -267,7 +267,7 @@ impl OutboundWorker {
             sealed += read.sealed;
         }
         if sealed > 0 {
-            heart.at(Stage::Stamp);
+            heartbeat.enter(Stage::Stamp);
             attend |= tunnel.data_sent(device.keeper.fast());
         }
         drop(tunnel);
@@ -280,7 +280,7 @@ impl OutboundWorker {
         if self.send_batch.is_empty() {
             return;
         }
-        self.metrics.heart().at(Stage::Send);
+        self.metrics.heartbeat().enter(Stage::Send);
         let sockets = self.device.sockets();
         let (device, reads, peers) = (&self.device, &self.reads, &self.peers);
         self.send_batch.send(&sockets, self.index, |outcome| {
@@ -303,7 +303,7 @@ impl OutboundWorker {
     }
 
     fn account(&mut self) {
-        self.metrics.heart().at(Stage::Stamp);
+        self.metrics.heartbeat().enter(Stage::Stamp);
         let egress = self.device.keeper.fast();
         let mut residence = self.metrics.residence();
         for read in self.reads.iter().filter(|read| read.sealed > 0) {

@@ -6,8 +6,8 @@ use clockshim::Verdict as ClockVerdict;
 use serde::Serialize;
 use tracing::{Level, error, info, warn};
 
-use super::judge_clock::judge_clock;
-use super::scribe::Recovery;
+use crate::report::reporter::Recovery;
+use crate::verdict::judge_clock::judge_clock;
 use logging::{self, Line};
 use stall_report::hypothesis::{Hypothesis, Verdict};
 use stall_report::report::{ClockFacts, StallReport, ThreadFacts};
@@ -46,7 +46,8 @@ pub enum Event<'a> {
     /// Reports that were not made, to keep the log short.
     Suppressed { reports: u64 },
     /// Something was done so that packets go on.
-    Rescue {
+    #[serde(rename = "rescue")]
+    Failover {
         /// From the rescue to this line.
         told_after_ms: f64,
         action: &'static str,
@@ -61,7 +62,7 @@ pub enum Event<'a> {
         reason: &'a str,
         verdict: &'a ClockVerdict,
     },
-    /// The lock word was read in two halves that never stood in it together.
+    /// The lock word was read in two halves that never stood in it as_block.
     Torn { hypothesis: Hypothesis, pairs: u64 },
     /// Asked for by a signal.
     Dump {
@@ -164,7 +165,7 @@ pub fn dropped(worker: &str, tid: u32) {
 pub fn torn(pairs: u64, all: u64) {
     let hypothesis = Hypothesis::H7;
     let message = format!(
-        "the lock word of the clock was read in two halves that never stood in it together, {pairs} times; nobody stalled \
+        "the lock word of the clock was read in two halves that never stood in it as_block, {pairs} times; nobody stalled \
          ({hypothesis}: {})",
         hypothesis.summary()
     );
@@ -173,8 +174,8 @@ pub fn torn(pairs: u64, all: u64) {
 }
 
 /// A line, and beneath it what backs it up.
-pub fn rescue(message: &str, event: &Event<'_>) {
-    let Event::Rescue { verdict, holder, .. } = event else {
+pub fn failover(message: &str, event: &Event<'_>) {
+    let Event::Failover { verdict, holder, .. } = event else {
         return warning(message, event);
     };
     if logging::is_json() {
@@ -182,14 +183,14 @@ pub fn rescue(message: &str, event: &Event<'_>) {
     }
     let holder = holder.iter().flat_map(|holder| text::thread("Holder", holder));
     let lines: Vec<_> = std::iter::once(text::verdict(verdict)).chain(holder).collect();
-    together(|| {
+    as_block(|| {
         warning(message, event);
         lines.iter().for_each(|line| warn!(target: TARGET, "{line}"));
     });
 }
 
 /// With no line of another thread between.
-fn together(write: impl FnOnce()) {
+fn as_block(write: impl FnOnce()) {
     logging::block(None, || (), write);
 }
 
@@ -233,7 +234,7 @@ pub fn dump(threads: &[ThreadFacts], told_after_ms: f64) {
         .iter()
         .flat_map(|thread| text::thread("Thread", thread))
         .collect();
-    together(|| {
+    as_block(|| {
         info!(target: TARGET, "watchdog: {message}");
         lines.iter().for_each(|line| info!(target: TARGET, "{line}"));
     });

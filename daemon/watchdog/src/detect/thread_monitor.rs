@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::detect::{Detector, Sighting};
-use super::heartbeat::{Pulse, Stage};
-use super::roster::Watched;
-use super::steal::Steal;
-use super::task::{Task, Usage};
+use crate::detect::detector::{Detector, Observation};
+use crate::detect::steal::Steal;
+use crate::thread::heartbeat::{HeartbeatSnapshot, Stage};
+use crate::thread::registry::MonitoredThread;
+use crate::thread::task::{Task, Usage};
 use stall_report::report::Figures;
 
 #[derive(Debug)]
-pub struct Post {
-    pub watched: Arc<Watched>,
+pub struct ThreadMonitor {
+    pub thread: Arc<MonitoredThread>,
     work: Work,
     pub detector: Detector,
     /// Its yields when they last changed, and when that was.
@@ -22,7 +22,7 @@ pub struct Post {
     /// Its present stall is in the log.
     pub reported: bool,
     /// Its end was reported.
-    pub buried: bool,
+    pub exit_reported: bool,
 }
 
 /// Where its work comes from, to see whether there is some while it waits.
@@ -56,7 +56,7 @@ impl Work {
 }
 
 /// So many thresholds the control threads may take over one request. They beat twice in that time.
-pub const CONTROL_PATIENCE: u32 = 5;
+pub const CONTROL_THRESHOLDS: u32 = 5;
 
 /// The thread when it was first suspected.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ struct Baseline {
     at: Duration,
     /// Who it was: work that moves between threads may be done by another one later.
     tid: u32,
-    pulse: Pulse,
+    heartbeat: HeartbeatSnapshot,
     /// `None` where it is no more.
     usage: Option<Usage>,
     stolen: Duration,
@@ -72,46 +72,46 @@ struct Baseline {
     midway: Option<u64>,
 }
 
-impl Post {
-    pub fn new(watched: Arc<Watched>, work: Work, threshold: Duration) -> Self {
+impl ThreadMonitor {
+    pub fn new(thread: Arc<MonitoredThread>, work: Work, threshold: Duration) -> Self {
         let thresholds = if work == Work::Control {
-            CONTROL_PATIENCE
+            CONTROL_THRESHOLDS
         } else {
             1
         };
         Self {
-            watched,
+            thread,
             work,
             detector: Detector::new(threshold * thresholds),
             yielded: (0, Duration::ZERO),
             task: None,
             baseline: None,
             reported: false,
-            buried: false,
+            exit_reported: false,
         }
     }
 
     /// `has_work` tells of the work that can be seen from outside.
-    pub fn sighting(&mut self, now: Duration, has_work: impl FnOnce(Work) -> bool) -> Sighting {
-        let pulse = self.watched.heart.pulse();
-        if pulse.yields != self.yielded.0 {
-            self.yielded = (pulse.yields, now);
+    pub fn observation(&mut self, now: Duration, has_work: impl FnOnce(Work) -> bool) -> Observation {
+        let heartbeat = self.thread.heartbeat.snapshot();
+        if heartbeat.yields != self.yielded.0 {
+            self.yielded = (heartbeat.yields, now);
         }
         let slept = now.saturating_sub(self.yielded.1);
         let period = self.work.period();
         let is_missed = period.is_some_and(|period| slept > period + self.detector.threshold());
-        Sighting {
-            pulse,
-            has_work: pulse.stage == Stage::Idle && (is_missed || has_work(self.work)),
+        Observation {
+            heartbeat,
+            has_work: heartbeat.stage == Stage::Idle && (is_missed || has_work(self.work)),
         }
     }
 
     /// Whether it has no packet to carry, has had none for so long, and will ring when it has. Other threads are calm unless they may
     /// have stalled; those of the control socket, which say nothing of when they wait, unless they have.
-    pub fn is_calm(&self, now: Duration, calm: Duration) -> bool {
+    pub fn is_quiescent(&self, now: Duration, quiescent_after: Duration) -> bool {
         match self.work {
             work if work.is_packets() => {
-                self.detector.is_waiting() && now.saturating_sub(self.yielded.1) >= calm
+                self.detector.is_waiting() && now.saturating_sub(self.yielded.1) >= quiescent_after
             }
             Work::Control => !self.detector.is_stalled(),
             _ => !self.detector.is_suspect(),
@@ -119,18 +119,18 @@ impl Post {
     }
 
     /// Whether it carries no packets, or has not beaten since it was last looked at.
-    pub fn is_as_it_was(&self) -> bool {
-        !self.work.is_packets() || self.detector.has_seen(self.watched.heart.pulse())
+    pub fn is_unchanged(&self) -> bool {
+        !self.work.is_packets() || self.detector.has_seen(self.thread.heartbeat.snapshot())
     }
 
     /// All were paused for so long: nobody could wake.
-    pub fn excuse(&mut self, pause: Duration) {
+    pub fn discount(&mut self, pause: Duration) {
         self.yielded.1 += pause;
     }
 
     /// The files of its thread, which may be another one than before.
     pub fn task(&mut self) -> Option<&Task> {
-        let tid = self.watched.tid();
+        let tid = self.thread.tid();
         if self.task.as_ref().is_none_or(|task| task.tid != tid) {
             self.task = Task::open(tid).ok();
         }
@@ -139,12 +139,12 @@ impl Post {
 
     /// Takes down what it has used so far: what it uses from now on is used in its stall.
     pub fn suspect(&mut self, now: Duration, steal: &mut Steal) {
-        let pulse = self.watched.heart.pulse();
+        let heartbeat = self.thread.heartbeat.snapshot();
         let usage = self.task().and_then(Task::usage);
         self.baseline = Some(Baseline {
             at: now,
-            tid: self.watched.tid(),
-            pulse,
+            tid: self.thread.tid(),
+            heartbeat,
             usage,
             stolen: usage.map_or(Duration::ZERO, |usage| steal.of(usage.cpu)),
             midway: None,
@@ -158,7 +158,7 @@ impl Post {
             && baseline.midway.is_none()
             && now.saturating_sub(baseline.at) >= half
         {
-            baseline.midway = Some(self.watched.heart.pulse().packets);
+            baseline.midway = Some(self.thread.heartbeat.snapshot().packets);
         }
     }
 
@@ -178,10 +178,10 @@ impl Post {
 
     /// What it did since it was suspected.
     pub fn figures(&mut self, now: Duration) -> Figures {
-        let pulse = self.watched.heart.pulse();
+        let heartbeat = self.thread.heartbeat.snapshot();
         let usage = self.task().and_then(Task::usage);
         let mut figures = Figures {
-            stage: pulse.stage.as_str().to_owned(),
+            stage: heartbeat.stage.as_str().to_owned(),
             state: usage.map(|usage| char::from(usage.state)),
             ..Figures::default()
         };
@@ -190,11 +190,11 @@ impl Post {
         };
         let passed = now.saturating_sub(baseline.at);
         figures.seconds = passed.as_secs_f64();
-        figures.packets = pulse.packets.saturating_sub(baseline.pulse.packets);
-        let midway = baseline.midway.unwrap_or(baseline.pulse.packets);
-        figures.packets_lately = pulse.packets.saturating_sub(midway);
-        figures.yields = pulse.yields.saturating_sub(baseline.pulse.yields);
-        let is_same = self.watched.tid() == baseline.tid;
+        figures.packets = heartbeat.packets.saturating_sub(baseline.heartbeat.packets);
+        let midway = baseline.midway.unwrap_or(baseline.heartbeat.packets);
+        figures.packets_lately = heartbeat.packets.saturating_sub(midway);
+        figures.yields = heartbeat.yields.saturating_sub(baseline.heartbeat.yields);
+        let is_same = self.thread.tid() == baseline.tid;
         if let (Some(before), Some(usage), true) = (baseline.usage, usage, is_same) {
             shares(&mut figures, &before, &usage, passed);
         }

@@ -6,84 +6,86 @@ use std::time::Duration;
 use clockshim::hpet::LockReport;
 use clockshim::{ClockReport, OpenError, SourceKind};
 
-use super::examine::{self, Exposure};
-use super::host::Context;
-use super::lock_watch::LockWatch;
-use super::log::{self, Event};
-use super::scribe::{Job, ms_since};
-use super::task;
-use super::unwind::Unwinder;
-use super::verdict;
+use crate::evidence::collect::{self, Evidence};
+use crate::evidence::lock_watch::LockWatch;
+use crate::evidence::unwind::Unwinder;
+use crate::host::Context;
+use crate::report::log::{self, Event};
+use crate::report::reporter::{ReportJob, ms_since};
+use crate::thread::task;
+use crate::verdict;
 use stall_report::hypothesis::{Hypothesis, Verdict};
 use stall_report::report::{Class, ClockFacts, Figures, StallReport, ThreadFacts};
 use sys::clock;
 
-/// Readers that gave up waiting between two looks, from which on the lock counts as stuck.
-const BAIL_OUTS: u64 = 8;
+/// Readers that gave up waiting between two samples, from which on the lock counts as stuck.
+const MIN_BAIL_OUTS: u64 = 8;
 /// Looks running at which it must be.
-const STUCK_LOOKS: u32 = 2;
-/// Readings between two looks that must not all have given the same value. The counter of an HPET ticks every 100 ns
+const STUCK_SAMPLES: u32 = 2;
+/// Readings between two samples that must not all have given the same value. The counter of an HPET ticks every 100 ns
 /// or faster.
-const READINGS: u64 = 64;
+const MIN_READINGS: u64 = 64;
 /// A counter that stood still is watched for so long before it is judged: one that halts now and then is another thing than a
 /// frozen one.
-const AFTERMATH: Duration = Duration::from_millis(300);
+const OBSERVATION_TIME: Duration = Duration::from_millis(300);
 /// After a try to leave a clock that failed, until the next.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two lines about torn pairs.
-const TORN_PAUSE: Duration = Duration::from_secs(60);
+const TORN_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Watches the lock of the clock in use, from look to look.
 #[derive(Debug, Default)]
-pub struct Rescuer {
+pub struct Failover {
     last: Option<(SourceKind, LockReport)>,
     /// Looks running at which the lock was stuck.
     stuck_for: u32,
-    aftermath: Option<Aftermath>,
+    report: Option<FailoverReport>,
     /// When a clock could last not be left.
     failed: Option<Duration>,
-    torn_told: Option<Duration>,
+    torn_logged: Option<Duration>,
     torn_pairs: u64,
 }
 
 /// What the lock does to its readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
+enum Problem {
     /// Nobody has taken it anew, and readers give up.
     Stuck,
     /// It is taken again and again, and the value does not change.
     Frozen,
 }
 
-impl Rescuer {
+impl Failover {
     /// The machine paused: what was seen before means nothing.
-    pub fn forget(&mut self) {
+    pub fn reset(&mut self) {
         self.last = None;
         self.stuck_for = 0;
     }
 
     /// Whether it has a clock under observation.
-    pub fn is_busy(&self) -> bool {
-        self.aftermath.is_some()
+    pub fn is_observing(&self) -> bool {
+        self.report.is_some()
     }
 
     /// One look. Goes over to another clock at once where this one holds its readers up. What is to be told of goes to `jobs`.
-    pub(crate) fn look(
+    pub(crate) fn sample(
         &mut self,
         context: &Context,
         passed: Duration,
         watch: &mut LockWatch,
-        jobs: &mut Vec<Job>,
+        jobs: &mut Vec<ReportJob>,
     ) {
-        let stood_still = self.after(context).map(|it| Job::StoodStill(Box::new(it)));
+        let stood_still = self
+            .finish_observation(context)
+            .map(|it| ReportJob::StoppedCounter(Box::new(it)));
         let clock = context.keeper.clock_report();
         let torn = clock.lock.and_then(|lock| self.torn(&lock));
-        let stuck = self.look_at_lock(context, &clock, passed, watch);
-        let stuck = stuck.map(|it| Job::Stuck(Box::new(it)));
+        let stuck = self.sample_lock(context, &clock, passed, watch);
+        let stuck = stuck.map(|it| ReportJob::Stuck(Box::new(it)));
         jobs.extend(stood_still.into_iter().chain(torn).chain(stuck));
     }
 
-    fn look_at_lock(
+    fn sample_lock(
         &mut self,
         context: &Context,
         clock: &ClockReport,
@@ -91,43 +93,44 @@ impl Rescuer {
         watch: &mut LockWatch,
     ) -> Option<StuckLock> {
         let Some(now) = clock.lock else {
-            self.forget();
+            self.reset();
             return None;
         };
         let before = self.last.replace((clock.kind, now));
         let (_, before) = before.filter(|(kind, _)| *kind == clock.kind)?;
-        let found = trouble(&before, &now, passed);
-        self.stuck_for = if found == Some(Trouble::Stuck) {
+        let found = problem(&before, &now, passed);
+        self.stuck_for = if found == Some(Problem::Stuck) {
             self.stuck_for + 1
         } else {
             0
         };
-        let trouble = found?;
+        let problem = found?;
         let moment = clock::monotonic();
-        let is_too_soon = |failed| moment.saturating_sub(failed) < RETRY;
+        let is_too_soon = |failed| moment.saturating_sub(failed) < RETRY_INTERVAL;
         if self.failed.is_some_and(is_too_soon) {
             return None;
         }
         // On a busy machine a holder may be kept from its processor for one look, now and then.
-        if trouble == Trouble::Stuck && self.stuck_for < STUCK_LOOKS {
+        if problem == Problem::Stuck && self.stuck_for < STUCK_SAMPLES {
             return None;
         }
-        self.forget();
+        self.reset();
         // First the rescue, then the evidence.
-        let switched = leave(context, clock.kind);
+        let switched = fail_over(context, clock.kind);
         self.failed = switched.is_err().then_some(moment);
-        match trouble {
-            Trouble::Stuck => {
-                let exposure = examine::expose(None, Some(now), watch, || context.keeper.lock_of(clock.kind));
+        match problem {
+            Problem::Stuck => {
+                let evidence =
+                    collect::collect(None, Some(now), watch, || context.keeper.lock_of(clock.kind));
                 Some(StuckLock {
                     facts: stuck(clock.name, watch, now),
-                    exposure,
+                    evidence,
                     gave_up: now.bail_outs - before.bail_outs,
                     switched,
                     seen: clock::monotonic(),
                 })
             }
-            Trouble::Frozen => {
+            Problem::Frozen => {
                 let facts = ClockFacts {
                     counted_ms: passed.as_secs_f64() * 1e3,
                     acquisitions: now.acquisitions - before.acquisitions,
@@ -135,13 +138,13 @@ impl Rescuer {
                     lock: Some(now),
                     ..watch.facts(clock::monotonic(), Duration::ZERO, clock.name, |_| None)
                 };
-                self.aftermath = Some(Aftermath {
+                self.report = Some(FailoverReport {
                     kind: clock.kind,
                     facts,
                     switched,
                     since: clock::monotonic(),
                     last: context.keeper.counter_of(clock.kind),
-                    looks: 0,
+                    samples: 0,
                     moved: 0,
                 });
                 None
@@ -149,98 +152,98 @@ impl Rescuer {
         }
     }
 
-    fn torn(&mut self, lock: &LockReport) -> Option<Job> {
+    fn torn(&mut self, lock: &LockReport) -> Option<ReportJob> {
         let now = clock::monotonic();
         let is_time = self
-            .torn_told
-            .is_none_or(|told| now.saturating_sub(told) > TORN_PAUSE);
+            .torn_logged
+            .is_none_or(|told| now.saturating_sub(told) > TORN_LOG_INTERVAL);
         let all = lock.torn_pairs;
         let pairs = all.saturating_sub(std::mem::replace(&mut self.torn_pairs, all));
         (pairs > 0 && is_time).then(|| {
-            self.torn_told = Some(now);
-            Job::Torn { pairs, all }
+            self.torn_logged = Some(now);
+            ReportJob::Torn { pairs, all }
         })
     }
 }
 
-/// Threads have stalled in the clock `accused`: another clock for those to come, and a fresh value for those that wait.
-pub(crate) fn fail_over(context: &Context, report: &StallReport, accused: SourceKind) {
+/// Threads have stalled in the clock `suspect`: another clock for those to come, and a fresh value for those that wait.
+pub(crate) fn fail_over_after_stall(context: &Context, report: &StallReport, suspect: SourceKind) {
     let clock = context.keeper.clock_report();
     // Somebody may have left it since, for a clock that nothing is said against.
-    let switched = (clock.kind == accused).then(|| leave(context, accused));
-    context.keeper.free_waiters(accused);
+    let switched = (clock.kind == suspect).then(|| fail_over(context, suspect));
+    context.keeper.free_waiters(suspect);
     if let Some(switched) = switched {
-        tell(clock.name, "has stalled its readers", &switched, report, 0.0);
+        log_failover(clock.name, "has stalled its readers", &switched, report, 0.0);
     }
 }
 
 /// Goes over to the best other clock, and counts it.
-fn leave(context: &Context, accused: SourceKind) -> Result<SourceKind, OpenError> {
-    let switched = context.keeper.switch_to_best(accused);
+fn fail_over(context: &Context, suspect: SourceKind) -> Result<SourceKind, OpenError> {
+    let switched = context.keeper.switch_to_best(suspect);
     if switched.is_ok() {
-        context.monitor.record.rescue();
+        context.monitor.stats.count_failover();
     }
     switched
 }
 
-fn trouble(before: &LockReport, now: &LockReport, passed: Duration) -> Option<Trouble> {
+fn problem(before: &LockReport, now: &LockReport, passed: Duration) -> Option<Problem> {
     let taken = now.acquisitions.saturating_sub(before.acquisitions);
     let gave_up = now.bail_outs.saturating_sub(before.bail_outs);
-    if before.locked && now.locked && taken == 0 && gave_up >= BAIL_OUTS {
-        return Some(Trouble::Stuck);
+    if before.locked && now.locked && taken == 0 && gave_up >= MIN_BAIL_OUTS {
+        return Some(Problem::Stuck);
     }
     let ticked = passed > Duration::from_millis(1);
-    (ticked && taken + gave_up >= READINGS && gave_up > 0 && now.value == before.value)
-        .then_some(Trouble::Frozen)
+    (ticked && taken + gave_up >= MIN_READINGS && gave_up > 0 && now.value == before.value)
+        .then_some(Problem::Frozen)
 }
 
 /// A clock that stood still and was left, and whether it moves again.
 #[derive(Debug)]
-struct Aftermath {
+struct FailoverReport {
     kind: SourceKind,
     facts: ClockFacts,
     switched: Result<SourceKind, OpenError>,
     since: Duration,
     last: Option<u64>,
-    looks: u32,
+    samples: u32,
     moved: u32,
 }
 
-impl Rescuer {
+impl Failover {
     /// Looks on at a clock that stood still, until it is clear what that was.
-    fn after(&mut self, context: &Context) -> Option<StoodStill> {
-        let aftermath = self.aftermath.as_mut()?;
-        let now = context.keeper.counter_of(aftermath.kind);
-        aftermath.looks += 1;
-        aftermath.moved += u32::from(now != aftermath.last);
-        aftermath.last = now;
-        let is_clear = clock::monotonic().saturating_sub(aftermath.since) >= AFTERMATH;
-        is_clear.then(|| self.aftermath.take().map(StoodStill))?
+    fn finish_observation(&mut self, context: &Context) -> Option<StoppedCounter> {
+        let report = self.report.as_mut()?;
+        let now = context.keeper.counter_of(report.kind);
+        report.samples += 1;
+        report.moved += u32::from(now != report.last);
+        report.last = now;
+        let is_clear = clock::monotonic().saturating_sub(report.since) >= OBSERVATION_TIME;
+        is_clear.then(|| self.report.take().map(StoppedCounter))?
     }
 }
 
 /// A clock that was left since it stood still, and what became of it.
 #[derive(Debug)]
-pub struct StoodStill(Aftermath);
+pub struct StoppedCounter(FailoverReport);
 
-impl StoodStill {
-    pub fn tell(self) {
-        let aftermath = self.0;
-        let name = aftermath.facts.name.clone();
-        let mut report = on_the_clock(aftermath.facts, None, 0);
-        if aftermath.moved > 0 {
+impl StoppedCounter {
+    pub fn log(self) {
+        let failover = self.0;
+        let name = failover.facts.name.clone();
+        let mut report = clock_report(failover.facts, None, 0);
+        if failover.moved > 0 {
             report.verdict = Verdict {
                 hypothesis: Some(Hypothesis::H10),
                 reason: format!(
-                    "it stood still and went on by itself: it moved between {} of {} looks after that",
-                    aftermath.moved, aftermath.looks
+                    "it stood still and went on by itself: it moved between {} of {} samples after that",
+                    failover.moved, failover.samples
                 ),
                 ruled_out: vec![(Hypothesis::H3, "the counter is not frozen".to_owned())],
                 fits_2019: None,
             };
         }
-        let late = ms_since(aftermath.since);
-        tell(&name, "stands still", &aftermath.switched, &report, late);
+        let late = ms_since(failover.since);
+        log_failover(&name, "stands still", &failover.switched, &report, late);
     }
 }
 
@@ -248,26 +251,26 @@ impl StoodStill {
 #[derive(Debug)]
 pub struct StuckLock {
     facts: ClockFacts,
-    exposure: Exposure,
-    /// Readers that did, between two looks.
+    evidence: Evidence,
+    /// Readers that did, between two samples.
     gave_up: u64,
     switched: Result<SourceKind, OpenError>,
     seen: Duration,
 }
 
 impl StuckLock {
-    pub fn tell(self, unwinder: &mut Unwinder) {
+    pub fn log(self, unwinder: &mut Unwinder) {
         let name = self.facts.name.clone();
-        let holder = self.exposure.holder(unwinder);
-        let report = on_the_clock(self.facts, holder, self.gave_up);
+        let holder = self.evidence.holder(unwinder);
+        let report = clock_report(self.facts, holder, self.gave_up);
         let what = "holds its readers up: its lock is not given back";
-        tell(&name, what, &self.switched, &report, ms_since(self.seen));
+        log_failover(&name, what, &self.switched, &report, ms_since(self.seen));
     }
 }
 
 /// Whatever became of the lock since: the rescue came since nobody took it.
 fn stuck(clock: &'static str, watch: &LockWatch, now: LockReport) -> ClockFacts {
-    let name_of = |tid| examine::find(tid).map(|thread| thread.name.clone());
+    let name_of = |tid| collect::find(tid).map(|thread| thread.name.clone());
     ClockFacts {
         lock: Some(now),
         owner: name_of(now.owner),
@@ -278,7 +281,7 @@ fn stuck(clock: &'static str, watch: &LockWatch, now: LockReport) -> ClockFacts 
 }
 
 /// A report on the clock alone, for the verdict to be reached by.
-fn on_the_clock(clock: ClockFacts, holder: Option<ThreadFacts>, packets: u64) -> StallReport {
+fn clock_report(clock: ClockFacts, holder: Option<ThreadFacts>, packets: u64) -> StallReport {
     let mut report = StallReport {
         class: Class::Spinning,
         figures: Figures {
@@ -295,13 +298,19 @@ fn on_the_clock(clock: ClockFacts, holder: Option<ThreadFacts>, packets: u64) ->
 }
 
 /// `late` is in milliseconds after it was seen.
-fn tell(from: &str, what: &str, switched: &Result<SourceKind, OpenError>, report: &StallReport, late: f64) {
+fn log_failover(
+    from: &str,
+    what: &str,
+    switched: &Result<SourceKind, OpenError>,
+    report: &StallReport,
+    late: f64,
+) {
     let after = match switched {
         Ok(clock) => format!("using {clock} now"),
         Err(error) => format!("it stays in use: {error}"),
     };
     let empty = ClockFacts::default();
-    let event = Event::Rescue {
+    let event = Event::Failover {
         told_after_ms: late,
         action: "failover",
         clock: report.clock.as_ref().unwrap_or(&empty),
@@ -309,5 +318,5 @@ fn tell(from: &str, what: &str, switched: &Result<SourceKind, OpenError>, report
         verdict: &report.verdict,
         hypothesis: report.verdict.hypothesis,
     };
-    log::rescue(&format!("clock {from} {what}; {after}"), &event);
+    log::failover(&format!("clock {from} {what}; {after}"), &event);
 }

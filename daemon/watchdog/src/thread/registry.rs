@@ -6,90 +6,90 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::heartbeat::Heartbeat;
+use crate::thread::heartbeat::Heartbeat;
 use sys::{capture, thread};
 
 /// One thread, from before its start until after its end.
 #[derive(Debug)]
-pub struct Watched {
+pub struct MonitoredThread {
     /// As `ps -L` shows it: at most 15 bytes.
     pub name: String,
     /// The function that it runs: `hpetun_engine::workers::outbound::OutboundWorker::run`.
     pub function: &'static str,
-    pub heart: Heartbeat,
-    /// Whether it is watched for stalls, rather than known for its backtrace alone.
-    pub beats: bool,
+    pub heartbeat: Heartbeat,
+    /// Whether it is thread for stalls, rather than known for its backtrace alone.
+    pub is_monitored: bool,
     tid: AtomicU32,
-    has_ended: AtomicBool,
-    life: Mutex<Life>,
+    has_exited: AtomicBool,
+    state: Mutex<ThreadState>,
 }
 
 /// Changes twice in a thread's life.
 #[derive(Debug, Clone, Default)]
-pub enum Life {
+pub enum ThreadState {
     #[default]
-    NotBorn,
+    NotStarted,
     /// `None` where its registers cannot be had.
-    Alive(Option<Arc<capture::Slot>>),
+    Running(Option<Arc<capture::Slot>>),
     /// What it panicked with, if it did.
-    Ended(Option<String>),
+    Exited(Option<String>),
 }
 
 /// Whoever is gone falls out by itself.
-static ROSTER: Mutex<Vec<Weak<Watched>>> = Mutex::new(Vec::new());
+static REGISTRY: Mutex<Vec<Weak<MonitoredThread>>> = Mutex::new(Vec::new());
 
 thread_local! {
     /// Who the calling thread is.
-    static SELF: RefCell<Option<Arc<Watched>>> = const { RefCell::new(None) };
+    static SELF: RefCell<Option<Arc<MonitoredThread>>> = const { RefCell::new(None) };
 }
 
-impl Watched {
-    /// A thread that beats and is watched for stalls.
+impl MonitoredThread {
+    /// A thread that is monitored for stalls.
     pub fn new(name: impl Into<String>, function: &'static str) -> Arc<Self> {
-        Self::put_down(name.into(), function, true)
+        Self::register(name.into(), function, true)
     }
 
     /// One that is only asked for its backtrace.
-    pub fn silent(name: impl Into<String>, function: &'static str) -> Arc<Self> {
-        Self::put_down(name.into(), function, false)
+    pub fn unmonitored(name: impl Into<String>, function: &'static str) -> Arc<Self> {
+        Self::register(name.into(), function, false)
     }
 
-    fn put_down(name: String, function: &'static str, beats: bool) -> Arc<Self> {
-        let watched = Arc::new(Self {
+    fn register(name: String, function: &'static str, is_monitored: bool) -> Arc<Self> {
+        let thread = Arc::new(Self {
             name,
             function,
-            heart: Heartbeat::default(),
-            beats,
+            heartbeat: Heartbeat::default(),
+            is_monitored,
             tid: AtomicU32::new(0),
-            has_ended: AtomicBool::new(false),
-            life: Mutex::default(),
+            has_exited: AtomicBool::new(false),
+            state: Mutex::default(),
         });
-        let mut roster = ROSTER.lock();
-        roster.retain(|known| known.strong_count() > 0);
-        roster.push(Arc::downgrade(&watched));
-        watched
+        let mut registry = REGISTRY.lock();
+        registry.retain(|known| known.strong_count() > 0);
+        registry.push(Arc::downgrade(&thread));
+        thread
     }
 
     /// The calling thread is this one, for as long as it keeps what it gets.
-    pub fn enter(self: &Arc<Self>) -> Presence {
+    pub fn enter(self: &Arc<Self>) -> RegistrationGuard {
         self.tid.store(thread::id(), Ordering::Relaxed);
         // Without a slot the kernel's files have to do.
         let slot = capture::install_handler()
             .and_then(|()| capture::Slot::for_this_thread())
             .map(Arc::new)
             .and_then(|slot| slot.enter().map(|()| slot));
-        *self.life.lock() = Life::Alive(slot.ok());
+        *self.state.lock() = ThreadState::Running(slot.ok());
         SELF.set(Some(self.clone()));
-        Presence(self.clone())
+        RegistrationGuard(self.clone())
     }
 
-    /// The calling thread, which is on the roster already, is also this one: work that moves between threads has a heartbeat of its
+    /// The calling thread, which is on the registry already, is also this one: work that moves between threads has a heartbeat of its
     /// own.
-    pub fn appear(&self) {
+    pub fn follow_current_thread(&self) {
         let own = SELF.with_borrow(Clone::clone);
         if let Some(own) = own.filter(|own| own.tid() != self.tid()) {
-            let life = own.life.lock().clone();
-            *self.life.lock() = life;
+            let state = own.state.lock().clone();
+            *self.state.lock() = state;
             self.tid.store(own.tid(), Ordering::Relaxed);
         }
     }
@@ -100,37 +100,37 @@ impl Watched {
     }
 
     /// Cheap enough for every look.
-    pub fn has_ended(&self) -> bool {
-        self.has_ended.load(Ordering::Relaxed)
+    pub fn has_exited(&self) -> bool {
+        self.has_exited.load(Ordering::Relaxed)
     }
 
     /// `None` while it is being born or dies just now: the watchdog waits for nobody.
-    pub fn life(&self) -> Option<Life> {
-        self.life.try_lock().map(|life| life.clone())
+    pub fn state(&self) -> Option<ThreadState> {
+        self.state.try_lock().map(|state| state.clone())
     }
 }
 
-/// Held by a watched thread; its end is seen by this going.
+/// Held by a thread thread; its end is seen by this going.
 #[derive(Debug)]
-pub struct Presence(Arc<Watched>);
+pub struct RegistrationGuard(Arc<MonitoredThread>);
 
-impl Drop for Presence {
+impl Drop for RegistrationGuard {
     fn drop(&mut self) {
         let cause = std::thread::panicking().then(last_panic);
-        let life = std::mem::replace(&mut *self.0.life.lock(), Life::Ended(cause));
-        self.0.has_ended.store(true, Ordering::Relaxed);
+        let state = std::mem::replace(&mut *self.0.state.lock(), ThreadState::Exited(cause));
+        self.0.has_exited.store(true, Ordering::Relaxed);
         SELF.set(None);
         capture::leave();
         // The slot may go now: no handler runs on this thread any more.
-        drop(life);
+        drop(state);
     }
 }
 
 /// Everybody, in the order of their making. `None` where somebody changes the list just now.
-pub fn everybody() -> Option<Vec<Arc<Watched>>> {
-    ROSTER
+pub fn all_threads() -> Option<Vec<Arc<MonitoredThread>>> {
+    REGISTRY
         .try_lock()
-        .map(|roster| roster.iter().filter_map(Weak::upgrade).collect())
+        .map(|registry| registry.iter().filter_map(Weak::upgrade).collect())
 }
 
 thread_local! {
@@ -141,7 +141,7 @@ fn last_panic() -> String {
     PANIC.with_borrow(Clone::clone)
 }
 
-/// Keeps what a watched thread panics with, for the report.
+/// Keeps what a thread thread panics with, for the report.
 pub fn remember_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -167,32 +167,32 @@ mod tests {
     #[test]
     fn a_life_is_seen_from_birth_to_panic() {
         remember_panics();
-        let watched = Watched::new("a-life", "test");
-        assert!(matches!(watched.life(), Some(Life::NotBorn)));
-        let thread = std::thread::spawn({
-            let watched = watched.clone();
+        let thread = MonitoredThread::new("a-life", "test");
+        assert!(matches!(thread.state(), Some(ThreadState::NotStarted)));
+        let spawned = std::thread::spawn({
+            let thread = thread.clone();
             move || {
-                let _presence = watched.enter();
-                assert!(matches!(watched.life(), Some(Life::Alive(Some(_)))));
+                let _guard = thread.enter();
+                assert!(matches!(thread.state(), Some(ThreadState::Running(Some(_)))));
                 panic!("number {}", 7);
             }
         });
-        thread.join().unwrap_err();
-        let Some(Life::Ended(Some(cause))) = watched.life() else {
-            panic!("{watched:?}");
+        spawned.join().unwrap_err();
+        let Some(ThreadState::Exited(Some(cause))) = thread.state() else {
+            panic!("{thread:?}");
         };
         assert!(
-            cause.starts_with("number 7 at ") && cause.contains("roster.rs"),
+            cause.starts_with("number 7 at ") && cause.contains("registry.rs"),
             "{cause}"
         );
         assert!(
-            everybody()
+            all_threads()
                 .unwrap()
                 .iter()
-                .any(|known| Arc::ptr_eq(known, &watched))
+                .any(|known| Arc::ptr_eq(known, &thread))
         );
-        let name = watched.name.clone();
-        drop(watched);
-        assert!(!everybody().unwrap().iter().any(|known| known.name == name));
+        let name = thread.name.clone();
+        drop(thread);
+        assert!(!all_threads().unwrap().iter().any(|known| known.name == name));
     }
 }

@@ -5,75 +5,82 @@ use std::time::Duration;
 
 use clockshim::hpet::LockReport;
 
-use super::heartbeat::Pulse;
-use super::rest::rest;
-use super::roster::{Life, Watched};
-use super::unwind::Unwinder;
+use crate::evidence::timed_sleep::timed_sleep;
+use crate::evidence::unwind::Unwinder;
+use crate::thread::heartbeat::HeartbeatSnapshot;
+use crate::thread::registry::{MonitoredThread, ThreadState};
 use stall_report::report::{Registers, Sample};
-use sys::capture::{RawRegisters, Slot, Snapshot, read_memory};
+use sys::capture::{RawRegisters, Slot, Snapshot as StackSnapshot, read_memory};
 use sys::clock;
 
 /// A thread that runs answers at once; one that cannot run for so long does not answer.
-pub const PATIENCE: Duration = Duration::from_millis(50);
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_millis(50);
 /// Between two looks for the answer.
-const PAUSE: Duration = Duration::from_micros(100);
+const POLL_INTERVAL: Duration = Duration::from_micros(100);
 /// Bytes of code shown before RIP, as in the kernel's reports, and in all: twice as many, for a loop unrolled by the compiler.
 const CODE_BEFORE: u64 = 42;
 const CODE_BYTES: usize = 128;
 
 /// A thread at one moment, not yet made readable.
 #[derive(Debug)]
-pub struct Shot {
+pub struct Snapshot {
     /// By the watchdog's clock.
     pub at: Duration,
-    pub pulse: Pulse,
+    pub heartbeat: HeartbeatSnapshot,
     pub lock: Option<LockReport>,
     /// Or why there is none.
-    pub answer: Result<Answer, String>,
+    pub response: Result<Response, String>,
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub snapshot: Snapshot,
+pub struct Response {
+    pub stack: StackSnapshot,
     /// Around RIP, and how many of them lie before it.
     pub code: (Vec<u8>, usize),
 }
 
 /// Takes one. `lock` reads the lock of the clock, just after the thread answered.
-pub fn shoot(thread: &Watched, lock: impl FnOnce() -> Option<LockReport>) -> Shot {
-    Question::ask(thread).wait(clock::monotonic() + PATIENCE, thread, lock)
+pub fn capture(thread: &MonitoredThread, lock: impl FnOnce() -> Option<LockReport>) -> Snapshot {
+    Request::send(thread).wait(clock::monotonic() + RESPONSE_TIMEOUT, thread, lock)
 }
 
 /// A thread that was asked for its registers.
 #[derive(Debug)]
-pub struct Question(Result<Arc<Slot>, String>);
+pub struct Request(Result<Arc<Slot>, String>);
 
-impl Question {
-    pub fn ask(thread: &Watched) -> Self {
-        Self(signalled(thread))
+impl Request {
+    pub fn send(thread: &MonitoredThread) -> Self {
+        Self(signal(thread))
     }
 
     /// The answer, once there is one, or that there is none by `until`; it may come yet, for a later wait.
-    pub fn wait(&self, until: Duration, thread: &Watched, lock: impl FnOnce() -> Option<LockReport>) -> Shot {
-        let answer = match &self.0 {
-            Ok(slot) => answer(slot, until),
+    pub fn wait(
+        &self,
+        until: Duration,
+        thread: &MonitoredThread,
+        lock: impl FnOnce() -> Option<LockReport>,
+    ) -> Snapshot {
+        let response = match &self.0 {
+            Ok(slot) => wait_for_response(slot, until),
             Err(why) => Err(why.clone()),
         };
-        Shot {
+        Snapshot {
             at: clock::monotonic(),
-            pulse: thread.heart.pulse(),
+            heartbeat: thread.heartbeat.snapshot(),
             lock: lock(),
-            answer,
+            response,
         }
     }
 }
 
-fn signalled(thread: &Watched) -> Result<Arc<Slot>, String> {
-    let slot = match thread.life() {
-        Some(Life::Alive(Some(slot))) => slot,
-        Some(Life::Alive(None)) => return Err("this machine or kernel gives no registers".to_owned()),
-        Some(Life::Ended(_)) => return Err("the thread has ended".to_owned()),
-        Some(Life::NotBorn) | None => return Err("the thread starts or ends just now".to_owned()),
+fn signal(thread: &MonitoredThread) -> Result<Arc<Slot>, String> {
+    let slot = match thread.state() {
+        Some(ThreadState::Running(Some(slot))) => slot,
+        Some(ThreadState::Running(None)) => {
+            return Err("this machine or kernel gives no registers".to_owned());
+        }
+        Some(ThreadState::Exited(_)) => return Err("the thread has ended".to_owned()),
+        Some(ThreadState::NotStarted) | None => return Err("the thread starts or ends just now".to_owned()),
     };
     slot.ask(thread.tid())
         .map_err(|error| match error.raw_os_error() {
@@ -83,9 +90,9 @@ fn signalled(thread: &Watched) -> Result<Arc<Slot>, String> {
     Ok(slot)
 }
 
-fn answer(slot: &Slot, until: Duration) -> Result<Answer, String> {
+fn wait_for_response(slot: &Slot, until: Duration) -> Result<Response, String> {
     loop {
-        let copy = |snapshot: &Snapshot| Snapshot {
+        let copy = |snapshot: &StackSnapshot| StackSnapshot {
             registers: snapshot.registers,
             cpu: snapshot.cpu,
             stack: snapshot.stack[..snapshot.stack_len].into(),
@@ -93,12 +100,18 @@ fn answer(slot: &Slot, until: Duration) -> Result<Answer, String> {
         };
         if let Some(snapshot) = slot.take(copy) {
             let code = code_at(snapshot.registers.rip);
-            return Ok(Answer { snapshot, code });
+            return Ok(Response {
+                stack: snapshot,
+                code,
+            });
         }
         if clock::monotonic() > until {
-            return Err(format!("no answer to a signal in {} ms", PATIENCE.as_millis()));
+            return Err(format!(
+                "no answer to a signal in {} ms",
+                RESPONSE_TIMEOUT.as_millis()
+            ));
         }
-        rest(PAUSE);
+        timed_sleep(POLL_INTERVAL);
     }
 }
 
@@ -114,21 +127,21 @@ fn code_at(rip: u64) -> (Vec<u8>, usize) {
     (Vec::new(), 0)
 }
 
-impl Shot {
+impl Snapshot {
     /// Made readable. `since` is when the first sample was taken.
-    pub fn develop(&self, since: Duration, unwinder: &mut Unwinder) -> Sample {
+    pub fn symbolize(&self, since: Duration, unwinder: &mut Unwinder) -> Sample {
         let mut sample = Sample {
             after_ms: self.at.saturating_sub(since).as_secs_f64() * 1e3,
-            packets: self.pulse.packets,
-            yields: self.pulse.yields,
+            packets: self.heartbeat.packets,
+            yields: self.heartbeat.yields,
             lock: self.lock,
             ..Sample::default()
         };
-        match &self.answer {
-            Ok(answer) => {
-                sample.registers = Some(named(answer.snapshot.registers));
-                sample.code = Some(code_text(&answer.code.0, answer.code.1));
-                sample.call_trace = unwinder.backtrace(&answer.snapshot);
+        match &self.response {
+            Ok(response) => {
+                sample.registers = Some(registers_by_name(response.stack.registers));
+                sample.code = Some(code_text(&response.code.0, response.code.1));
+                sample.call_trace = unwinder.backtrace(&response.stack);
             }
             Err(why) => sample.unanswered = Some(why.clone()),
         }
@@ -149,7 +162,7 @@ fn code_text(code: &[u8], rip_at: usize) -> String {
 }
 
 /// The registers by their names.
-fn named(raw: RawRegisters) -> Registers {
+fn registers_by_name(raw: RawRegisters) -> Registers {
     let [
         rax,
         rbx,
@@ -224,20 +237,20 @@ mod tests {
     }
 
     fn trace_of(run: fn()) -> Vec<String> {
-        let watched = Watched::new("a-trace", "test");
+        let watched = MonitoredThread::new("a-trace", "test");
         let (send, born) = std::sync::mpsc::channel();
         std::thread::spawn({
             let watched = watched.clone();
             move || {
-                let _presence = watched.enter();
+                let _guard = watched.enter();
                 send.send(()).unwrap();
                 run();
             }
         });
         born.recv().unwrap();
         std::thread::sleep(Duration::from_millis(20));
-        let shot = shoot(&watched, || None);
-        let sample = shot.develop(shot.at, &mut Unwinder::read());
+        let snapshot = capture(&watched, || None);
+        let sample = snapshot.symbolize(snapshot.at, &mut Unwinder::read());
         assert!(sample.code.is_some_and(|code| code.contains('<')));
         let names = sample.call_trace.into_iter();
         names.map(|frame| frame.symbol.unwrap_or_default()).collect()

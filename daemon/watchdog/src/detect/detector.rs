@@ -5,21 +5,21 @@
 
 use std::time::Duration;
 
-use super::heartbeat::{Pulse, Stage};
+use crate::thread::heartbeat::{HeartbeatSnapshot, Stage};
 
 /// The first repetition comes after so long, each further one after twice as long.
 const FIRST_REPETITION: Duration = Duration::from_secs(1);
 
 /// What was seen of one thread at one look.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sighting {
-    pub pulse: Pulse,
+pub struct Observation {
+    pub heartbeat: HeartbeatSnapshot,
     /// There is something for it to do. Asked only of one that waits.
     pub has_work: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Event {
+pub enum Transition {
     /// It shows no sign of life, which may become a stall.
     Suspected,
     /// It has stalled for so long. `number` counts the reports of this stall.
@@ -32,7 +32,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Detector {
     threshold: Duration,
-    last: Pulse,
+    last: HeartbeatSnapshot,
     had_work: bool,
     /// For so long it was seen not to live: what the watchdog is late by counts but a little.
     stuck: Duration,
@@ -48,7 +48,7 @@ impl Detector {
     pub fn new(threshold: Duration) -> Self {
         Self {
             threshold,
-            last: Pulse::default(),
+            last: HeartbeatSnapshot::default(),
             had_work: false,
             stuck: Duration::ZERO,
             lasted: Duration::ZERO,
@@ -60,10 +60,15 @@ impl Detector {
 
     /// One look, `passed` after the one before, of which the watchdog came `late`: the thread may have lived meanwhile, had it been let,
     /// so that of this a tenth of the threshold counts at most.
-    pub fn look(&mut self, passed: Duration, late: Duration, sighting: Sighting) -> Option<Event> {
-        let alive = self.is_alive(sighting);
-        self.last = sighting.pulse;
-        self.had_work = sighting.has_work;
+    pub fn observe(
+        &mut self,
+        passed: Duration,
+        late: Duration,
+        observation: Observation,
+    ) -> Option<Transition> {
+        let alive = self.is_alive(observation);
+        self.last = observation.heartbeat;
+        self.had_work = observation.has_work;
         let stuck = self.stuck;
         if alive {
             self.stuck = Duration::ZERO;
@@ -71,7 +76,7 @@ impl Detector {
             let reported = std::mem::take(&mut self.reports) > 0;
             self.report_at = self.threshold;
             self.repetition = FIRST_REPETITION.max(self.threshold);
-            return reported.then_some(Event::Recovered {
+            return reported.then_some(Transition::Recovered {
                 stuck: lasted + passed,
             });
         }
@@ -81,18 +86,18 @@ impl Detector {
             self.reports += 1;
             self.report_at = self.stuck + self.repetition;
             self.repetition *= 2;
-            return Some(Event::Stalled {
+            return Some(Transition::Stalled {
                 stuck: self.lasted,
                 number: self.reports,
             });
         }
-        (stuck.is_zero() && self.reports == 0).then_some(Event::Suspected)
+        (stuck.is_zero() && self.reports == 0).then_some(Transition::Suspected)
     }
 
-    fn is_alive(&self, now: Sighting) -> bool {
-        let waits = now.pulse.stage == Stage::Idle;
+    fn is_alive(&self, now: Observation) -> bool {
+        let waits = now.heartbeat.stage == Stage::Idle;
         let waited = self.last.stage == Stage::Idle;
-        if now.pulse.yields != self.last.yields || (waits && !now.has_work) {
+        if now.heartbeat.yields != self.last.yields || (waits && !now.has_work) {
             return true;
         }
         // It has just begun to have something to do: how long ago, nobody knows, so the count begins now.
@@ -100,7 +105,7 @@ impl Detector {
     }
 
     /// It was kept from living by something that is nobody's fault: the count begins anew.
-    pub fn forgive(&mut self) {
+    pub fn reset(&mut self) {
         *self = Self {
             last: self.last,
             had_work: self.had_work,
@@ -113,8 +118,8 @@ impl Detector {
     }
 
     /// Whether that is what was last seen of it.
-    pub fn has_seen(&self, pulse: Pulse) -> bool {
-        self.last == pulse
+    pub fn has_seen(&self, heartbeat: HeartbeatSnapshot) -> bool {
+        self.last == heartbeat
     }
 
     /// Whether it had nothing to do when it was last looked at.
@@ -135,15 +140,15 @@ impl Detector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rhythm::Rhythm;
+    use crate::detect::sample_schedule::SampleSchedule;
     use proptest::prelude::*;
 
     const THRESHOLD: Duration = Duration::from_millis(100);
-    const LOOK: Duration = Duration::from_millis(20);
+    const SAMPLE: Duration = Duration::from_millis(20);
 
-    fn pulse(yields: u64, stage: Stage) -> Sighting {
-        Sighting {
-            pulse: Pulse {
+    fn beat(yields: u64, stage: Stage) -> Observation {
+        Observation {
+            heartbeat: HeartbeatSnapshot {
                 packets: 0,
                 yields,
                 stage,
@@ -152,9 +157,9 @@ mod tests {
         }
     }
 
-    fn stuck_ms(event: Option<Event>) -> Option<u128> {
+    fn stuck_ms(event: Option<Transition>) -> Option<u128> {
         match event {
-            Some(Event::Stalled { stuck, .. }) => Some(stuck.as_millis()),
+            Some(Transition::Stalled { stuck, .. }) => Some(stuck.as_millis()),
             _ => None,
         }
     }
@@ -164,49 +169,55 @@ mod tests {
         let mut detector = Detector::new(THRESHOLD);
         for turn in 0..100 {
             assert_eq!(
-                detector.look(LOOK, Duration::ZERO, pulse(turn, Stage::Seal)),
+                detector.observe(SAMPLE, Duration::ZERO, beat(turn, Stage::Seal)),
                 None
             );
         }
         for _ in 0..100 {
-            assert_eq!(detector.look(LOOK, Duration::ZERO, pulse(100, Stage::Idle)), None);
+            assert_eq!(
+                detector.observe(SAMPLE, Duration::ZERO, beat(100, Stage::Idle)),
+                None
+            );
         }
     }
 
     #[test]
     fn a_stall_is_reported_again_at_doubled_intervals_and_recovers() {
         let mut detector = Detector::new(THRESHOLD);
-        detector.look(LOOK, Duration::ZERO, pulse(1, Stage::Seal));
+        detector.observe(SAMPLE, Duration::ZERO, beat(1, Stage::Seal));
         let mut reports = Vec::new();
         for look in 1..=800 {
-            if let Some(Event::Stalled { number, .. }) =
-                detector.look(LOOK, Duration::ZERO, pulse(1, Stage::Stamp))
+            if let Some(Transition::Stalled { number, .. }) =
+                detector.observe(SAMPLE, Duration::ZERO, beat(1, Stage::Stamp))
             {
                 reports.push((number, look * 20));
             }
         }
         assert_eq!(reports, [(1, 100), (2, 1100), (3, 3100), (4, 7100), (5, 15_100)]);
         assert!(detector.is_stalled());
-        let event = detector.look(LOOK, Duration::ZERO, pulse(2, Stage::Read));
+        let event = detector.observe(SAMPLE, Duration::ZERO, beat(2, Stage::Read));
         assert_eq!(
             event,
-            Some(Event::Recovered {
+            Some(Transition::Recovered {
                 stuck: Duration::from_millis(16_020)
             })
         );
-        assert_eq!(detector.look(LOOK, Duration::ZERO, pulse(3, Stage::Read)), None);
+        assert_eq!(
+            detector.observe(SAMPLE, Duration::ZERO, beat(3, Stage::Read)),
+            None
+        );
     }
 
     #[test]
     fn who_waits_though_there_is_work_has_stalled() {
         let mut detector = Detector::new(THRESHOLD);
-        let starved = Sighting {
+        let starved = Observation {
             has_work: true,
-            ..pulse(7, Stage::Idle)
+            ..beat(7, Stage::Idle)
         };
-        detector.look(LOOK, Duration::ZERO, pulse(7, Stage::Idle));
+        detector.observe(SAMPLE, Duration::ZERO, beat(7, Stage::Idle));
         let reports: Vec<_> = (0..7)
-            .map(|_| stuck_ms(detector.look(LOOK, Duration::ZERO, starved)))
+            .map(|_| stuck_ms(detector.observe(SAMPLE, Duration::ZERO, starved)))
             .collect();
         assert_eq!(reports, [None, None, None, None, None, Some(100), None]);
     }
@@ -214,10 +225,10 @@ mod tests {
     #[test]
     fn a_pause_of_the_watchdog_is_nobodys_stall() {
         let mut detector = Detector::new(THRESHOLD);
-        detector.look(LOOK, Duration::ZERO, pulse(7, Stage::Seal));
+        detector.observe(SAMPLE, Duration::ZERO, beat(7, Stage::Seal));
         let mut late = |passed: u64, late: u64| {
             let [passed, late] = [passed, late].map(Duration::from_millis);
-            stuck_ms(detector.look(passed, late, pulse(7, Stage::Seal)))
+            stuck_ms(detector.observe(passed, late, beat(7, Stage::Seal)))
         };
         // It was gone for a minute, and nobody else ran either.
         assert_eq!(late(60_000, 59_980), None);
@@ -232,30 +243,30 @@ mod tests {
         /// the watchdog rested and was woken.
         #[test]
         fn detection_is_within_its_bounds(
-            threshold_ms in 10u64..1_000, begins in 0.2f64..5.0, idle: bool, rests: bool, lock_until in 0.0f64..5.0, late_us in 0u64..200,
+            threshold_ms in 10u64..1_000, begins in 0.2f64..5.0, idle: bool, is_idle: bool, lock_until in 0.0f64..5.0, late_us in 0u64..200,
         ) {
             let threshold = Duration::from_millis(threshold_ms);
             let [begins, lock_until] = [begins, lock_until].map(|thresholds| threshold.mul_f64(thresholds));
             let late = Duration::from_micros(late_us);
-            let rhythm = Rhythm::of(threshold);
+            let schedule = SampleSchedule::new(threshold);
             let mut detector = Detector::new(threshold);
             let (mut last, mut last_threads, mut looks) = (Duration::ZERO, Duration::ZERO, 0);
             let found = loop {
-                let rests = rests && idle && last < begins;
-                let due = rhythm.due(last, last_threads, last < lock_until, rests);
-                let is_woken = rests && begins < due;
+                let is_idle = is_idle && idle && last < begins;
+                let due = schedule.due(last, last_threads, last < lock_until, is_idle);
+                let is_woken = is_idle && begins < due;
                 let now = late + if is_woken { begins } else { due };
                 last = now;
-                if !is_woken && !rhythm.is_for_threads(now - last_threads) {
+                if !is_woken && !schedule.is_thread_sample_due(now - last_threads) {
                     continue;
                 }
                 let passed = now - last_threads;
                 (last_threads, looks) = (now, looks + 1);
-                let before = if idle { pulse(1, Stage::Idle) } else { pulse(looks, Stage::Seal) };
+                let before = if idle { beat(1, Stage::Idle) } else { beat(looks, Stage::Seal) };
                 // It yields up to the moment when it stalls.
-                let stalled = if idle { pulse(1, Stage::Stamp) } else { pulse(1_000_000, Stage::Stamp) };
-                let sighting = if now >= begins { stalled } else { before };
-                if stuck_ms(detector.look(passed, Duration::ZERO, sighting)).is_some() {
+                let stalled = if idle { beat(1, Stage::Stamp) } else { beat(1_000_000, Stage::Stamp) };
+                let observation = if now >= begins { stalled } else { before };
+                if stuck_ms(detector.observe(passed, Duration::ZERO, observation)).is_some() {
                     break now - begins;
                 }
             };

@@ -1,5 +1,8 @@
 //! Judges a stall by what its report holds, and by nothing else.
 
+pub mod classify;
+pub mod judge_clock;
+
 use clockshim::hpet::Contended;
 
 use Hypothesis::{H1, H2, H3, H4, H5, H6, H7, H8, H9, H10};
@@ -351,5 +354,4 @@ fn re_enters(trace: &[Frame]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "verdict_tests.rs"]
 mod tests;

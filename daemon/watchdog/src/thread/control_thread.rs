@@ -8,30 +8,32 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::heartbeat::Stage;
-use super::host::Monitor;
-use super::roster::{Presence, Watched};
+use crate::host::Monitor;
+use crate::thread::heartbeat::Stage;
+use crate::thread::registry::{MonitoredThread, RegistrationGuard};
 
 /// What the threads run, as reports and backtraces name it.
 pub const FUNCTION: &str = "tokio::runtime";
 
 thread_local! {
-    static PRESENCE: RefCell<Option<Presence>> = const { RefCell::new(None) };
+    static GUARD: RefCell<Option<RegistrationGuard>> = const { RefCell::new(None) };
 }
 
 /// A thread of the runtime begins.
-pub fn begins() {
-    PRESENCE.set(Some(Watched::silent("hpetun-control", FUNCTION).enter()));
+pub fn thread_started() {
+    GUARD.set(Some(
+        MonitoredThread::unmonitored("hpetun-control", FUNCTION).enter(),
+    ));
 }
 
 /// A thread of the runtime ends.
-pub fn ends() {
-    PRESENCE.set(None);
+pub fn thread_stopped() {
+    GUARD.set(None);
 }
 
 /// Ends when it goes.
 #[derive(Debug)]
-pub struct Attendance {
+pub struct ControlTasks {
     _tasks: JoinSet<()>,
 }
 
@@ -39,7 +41,11 @@ pub struct Attendance {
 ///
 /// # Errors
 /// Where the signal cannot be listened to.
-pub fn attend(monitor: &Arc<Monitor>, control: Arc<Watched>, beat: Duration) -> io::Result<Attendance> {
+pub fn start(
+    monitor: &Arc<Monitor>,
+    control: Arc<MonitoredThread>,
+    beat: Duration,
+) -> io::Result<ControlTasks> {
     let mut tasks = JoinSet::new();
     let mut signals = signal(SignalKind::user_defined1())?;
     let monitor = monitor.clone();
@@ -51,12 +57,12 @@ pub fn attend(monitor: &Arc<Monitor>, control: Arc<Watched>, beat: Duration) -> 
     tasks.spawn(async move {
         let mut ticks = tokio::time::interval(beat);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        control.heart.at(Stage::Work);
+        control.heartbeat.enter(Stage::Work);
         loop {
             ticks.tick().await;
-            control.appear();
-            control.heart.yielded();
+            control.follow_current_thread();
+            control.heartbeat.yielded();
         }
     });
-    Ok(Attendance { _tasks: tasks })
+    Ok(ControlTasks { _tasks: tasks })
 }

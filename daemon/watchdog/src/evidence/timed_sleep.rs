@@ -10,19 +10,19 @@ use sys::clock;
 const SLACK: Duration = Duration::from_millis(1);
 
 thread_local! {
-    static OVERSLEPT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static OVERSLEEP: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-pub fn rest(span: Duration) {
+pub fn timed_sleep(span: Duration) {
     let due = clock::monotonic() + span;
     std::thread::sleep(span);
     let late = clock::monotonic().saturating_sub(due);
     if late > SLACK {
-        OVERSLEPT.set(OVERSLEPT.get() + late);
+        OVERSLEEP.set(OVERSLEEP.get() + late);
     }
 }
 
 /// By how much the calling thread overslept since it last asked.
-pub fn take_overslept() -> Duration {
-    OVERSLEPT.take()
+pub fn take_oversleep() -> Duration {
+    OVERSLEEP.take()
 }

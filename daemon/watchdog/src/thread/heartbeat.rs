@@ -57,7 +57,7 @@ impl Stage {
 
 /// What the watchdog saw of a heartbeat at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pulse {
+pub struct HeartbeatSnapshot {
     pub packets: u64,
     pub yields: u64,
     pub stage: Stage,
@@ -66,7 +66,7 @@ pub struct Pulse {
 impl Heartbeat {
     /// It is at that stage now.
     #[inline]
-    pub fn at(&self, stage: Stage) {
+    pub fn enter(&self, stage: Stage) {
         self.stage.store(stage as u8, Relaxed);
     }
 
@@ -86,12 +86,12 @@ impl Heartbeat {
     #[inline]
     pub fn waits(&self) {
         self.yielded();
-        self.at(Stage::Idle);
+        self.enter(Stage::Idle);
     }
 
-    pub fn pulse(&self) -> Pulse {
+    pub fn snapshot(&self) -> HeartbeatSnapshot {
         let stage = self.stage.load(Relaxed);
-        Pulse {
+        HeartbeatSnapshot {
             packets: self.packets.load(Relaxed),
             yields: self.yields.load(Relaxed),
             stage: Stage::ALL
@@ -108,20 +108,23 @@ mod tests {
 
     #[test]
     fn beats_are_seen() {
-        let heart = Heartbeat::default();
-        assert_eq!(heart.pulse(), Pulse::default());
-        heart.at(Stage::Seal);
-        heart.packets(45);
-        heart.packets(3);
-        heart.yielded();
-        let busy = Pulse {
+        let heartbeat = Heartbeat::default();
+        assert_eq!(heartbeat.snapshot(), HeartbeatSnapshot::default());
+        heartbeat.enter(Stage::Seal);
+        heartbeat.packets(45);
+        heartbeat.packets(3);
+        heartbeat.yielded();
+        let busy = HeartbeatSnapshot {
             packets: 48,
             yields: 1,
             stage: Stage::Seal,
         };
-        assert_eq!(heart.pulse(), busy);
-        heart.waits();
-        assert_eq!((heart.pulse().yields, heart.pulse().stage), (2, Stage::Idle));
+        assert_eq!(heartbeat.snapshot(), busy);
+        heartbeat.waits();
+        assert_eq!(
+            (heartbeat.snapshot().yields, heartbeat.snapshot().stage),
+            (2, Stage::Idle)
+        );
         assert!(
             Stage::ALL
                 .iter()

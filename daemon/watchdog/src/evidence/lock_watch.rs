@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clockshim::hpet::LockReport;
 
-use super::task;
+use crate::thread::task;
 use stall_report::report::ClockFacts;
 
 /// Changes that are remembered: five seconds of a lock that lives, looked at each 20 ms.
@@ -49,7 +49,7 @@ struct Seen {
 
 impl LockWatch {
     /// One look.
-    pub fn look(&mut self, now: Duration, lock: Option<LockReport>) {
+    pub fn sample(&mut self, now: Duration, lock: Option<LockReport>) {
         let Some(lock) = lock else {
             *self = Self::default();
             return;
@@ -193,7 +193,7 @@ mod tests {
         let mut watch = LockWatch::default();
         let name = |tid| (tid == 7).then(|| "wg-rx/0".to_owned());
         for look in 0..10 {
-            watch.look(ms(20 * look), Some(lock(look as u32, true, 7, look)));
+            watch.sample(ms(20 * look), Some(lock(look as u32, true, 7, look)));
         }
         // Of 80 ms the latter half: from the look at 140 to that at 180.
         let facts = watch.facts(ms(180), ms(100), "hpet-sim", name);
@@ -206,7 +206,7 @@ mod tests {
             (0.0, 0.0, 40.0)
         );
         for look in 10..20 {
-            watch.look(ms(20 * look), Some(lock(9, true, 7, 9)));
+            watch.sample(ms(20 * look), Some(lock(9, true, 7, 9)));
         }
         let facts = watch.facts(ms(400), ms(190), "hpet-sim", name);
         assert_eq!((facts.acquisitions, facts.values_seen), (0, 1));
@@ -223,7 +223,7 @@ mod tests {
         // The thread has not yielded since 60 ms. At 100 ms the lock is taken for the last time.
         for look in 0..=10 {
             let turn = look.min(5);
-            watch.look(ms(20 * look), Some(lock(turn as u32, true, turn as u32, turn)));
+            watch.sample(ms(20 * look), Some(lock(turn as u32, true, turn as u32, turn)));
         }
         let counts = |since| {
             let facts = watch.facts(ms(200), since, "hpet-sim", |_| None);
@@ -240,7 +240,7 @@ mod tests {
     fn of_a_long_stall_as_much_is_counted_as_is_remembered() {
         let mut watch = LockWatch::default();
         for look in 0..=1000 {
-            watch.look(ms(20 * look), Some(lock(look as u32, false, 0, 3 * look)));
+            watch.sample(ms(20 * look), Some(lock(look as u32, false, 0, 3 * look)));
         }
         let facts = watch.facts(ms(20_000), ms(0), "hpet-sim", |_| None);
         assert_eq!((facts.counted_ms, facts.acquisitions), (255.0 * 20.0, 255 * 3));
@@ -250,8 +250,8 @@ mod tests {
     #[test]
     fn a_clock_without_a_lock_has_no_facts() {
         let mut watch = LockWatch::default();
-        watch.look(ms(1), Some(lock(1, true, 7, 1)));
-        watch.look(ms(2), None);
+        watch.sample(ms(1), Some(lock(1, true, 7, 1)));
+        watch.sample(ms(2), None);
         let facts = watch.facts(ms(3), ms(1), "tsc", |_| None);
         assert_eq!((facts.lock, facts.name.as_str()), (None, "tsc"));
     }

@@ -6,7 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 #[derive(Debug)]
-pub struct Feeder {
+pub struct SystemdWatchdog {
     /// `None` where systemd does not wait for it.
     systemd: Option<Systemd>,
     next: Duration,
@@ -21,11 +21,11 @@ struct Systemd {
     interval: Duration,
 }
 
-impl Feeder {
+impl SystemdWatchdog {
     /// As the unit's `WatchdogSec=` says.
-    pub fn of_this_unit() -> Self {
+    pub fn from_environment() -> Self {
         Self {
-            systemd: Systemd::of_this_unit(),
+            systemd: Systemd::from_environment(),
             next: Duration::ZERO,
         }
     }
@@ -36,9 +36,9 @@ impl Feeder {
     }
 
     /// By the watchdog's clock.
-    pub fn feed(&mut self, now: Duration, all_is_well: bool) {
+    pub fn notify(&mut self, now: Duration, is_healthy: bool) {
         let Some(systemd) = &self.systemd else { return };
-        if all_is_well && now >= self.next {
+        if is_healthy && now >= self.next {
             self.next = now + systemd.interval;
             // A full queue is no loss: what waits there says the same.
             let _ = systemd.socket.send_to_addr(b"WATCHDOG=1", &systemd.address);
@@ -47,7 +47,7 @@ impl Feeder {
 }
 
 impl Systemd {
-    fn of_this_unit() -> Option<Self> {
+    fn from_environment() -> Option<Self> {
         let interval = sd_notify::watchdog_enabled()? / 2;
         let name = std::env::var_os("NOTIFY_SOCKET")?;
         let address = match name.as_bytes().strip_prefix(b"@") {

@@ -2,8 +2,8 @@
 
 use clockshim::hpet::{CombiningLock, Contended, LockReport};
 
-use super::super::judge_clock::judge_clock;
 use super::judge;
+use crate::verdict::judge_clock::judge_clock;
 use stall_report::hypothesis::Hypothesis::{self, H1, H2, H3, H4, H5, H6, H8, H9, H10};
 use stall_report::report::{Class, ClockFacts, Figures, Frame, Sample, StallReport, ThreadFacts};
 

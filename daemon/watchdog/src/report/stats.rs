@@ -15,7 +15,7 @@ const LINES: usize = 32;
 const LONGEST_MS: u64 = 24 * 3_600_000;
 
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct WatchdogStats {
     /// What the watchdog itself counts: it waits for nobody.
     stalls: [AtomicU64; Class::ALL.len()],
     suppressed: AtomicU64,
@@ -23,16 +23,16 @@ pub struct Record {
     late: AtomicU64,
     reports: AtomicU64,
     /// What the scribe writes down. The watchdog takes no lock.
-    told: Mutex<Told>,
+    reported: Mutex<Reported>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Reported {
     lines: VecDeque<String>,
     lengths: Histogram<u64>,
 }
 
-impl Default for Told {
+impl Default for Reported {
     fn default() -> Self {
         let lengths = Histogram::new_with_bounds(1, LONGEST_MS, 2).expect("constant bounds are valid");
         Self {
@@ -42,48 +42,48 @@ impl Default for Told {
     }
 }
 
-impl Record {
+impl WatchdogStats {
     /// A thread has stalled, whether or not that is reported.
-    pub fn stalled(&self, class: Class) {
+    pub fn count_stall(&self, class: Class) {
         self.stalls[class as usize].fetch_add(1, Relaxed);
     }
 
-    pub fn suppressed(&self) {
+    pub fn count_suppressed(&self) {
         self.suppressed.fetch_add(1, Relaxed);
     }
 
-    pub fn rescue(&self) {
+    pub fn count_failover(&self) {
         self.rescues.fetch_add(1, Relaxed);
     }
 
-    pub fn late(&self) {
+    pub fn count_delay(&self) {
         self.late.fetch_add(1, Relaxed);
     }
 
     /// By the scribe.
-    pub fn report(&self, report: &StallReport) {
+    pub fn add_report(&self, report: &StallReport) {
         self.reports.fetch_add(1, Relaxed);
         let verdict = report
             .verdict
             .hypothesis
             .map_or(String::new(), |h| format!(", {h}"));
         let line = format!("{}: {}{verdict}", report.headline(), report.class);
-        let mut told = self.told.lock();
-        if told.lines.len() == LINES {
-            told.lines.pop_front();
+        let mut reported = self.reported.lock();
+        if reported.lines.len() == LINES {
+            reported.lines.pop_front();
         }
-        told.lines.push_back(line);
+        reported.lines.push_back(line);
     }
 
     /// By the scribe.
-    pub fn recovered(&self, stuck_ms: f64) {
+    pub fn add_recovery(&self, stuck_ms: f64) {
         let length = (stuck_ms as u64).clamp(1, LONGEST_MS);
-        // Within the bounds a record cannot fail.
-        let _ = self.told.lock().lengths.record(length);
+        // Within the bounds a stats cannot fail.
+        let _ = self.reported.lock().lengths.record(length);
     }
 
     pub fn lines(&self) -> Vec<String> {
-        self.told.lock().lines.iter().cloned().collect()
+        self.reported.lock().lines.iter().cloned().collect()
     }
 
     pub fn status(&self) -> WatchdogStatus {
@@ -97,7 +97,7 @@ impl Record {
             suppressed: self.suppressed.load(Relaxed),
             rescues: self.rescues.load(Relaxed),
             late: self.late.load(Relaxed),
-            stall_ms: quantiles(&self.told.lock().lengths),
+            stall_ms: quantiles(&self.reported.lock().lengths),
         }
     }
 }
@@ -120,19 +120,19 @@ fn quantiles(lengths: &Histogram<u64>) -> Quantiles {
 mod tests {
     use super::*;
 
-    /// The watchdog counts whatever somebody who reads the record holds.
+    /// The watchdog counts whatever somebody who reads the stats holds.
     #[test]
     fn counting_waits_for_nobody() {
-        let record = Record::default();
-        let reading = record.told.lock();
-        record.stalled(Class::Blocked);
-        record.stalled(Class::Blocked);
-        record.stalled(Class::Exited);
-        record.suppressed();
-        record.rescue();
-        record.late();
+        let stats = WatchdogStats::default();
+        let reading = stats.reported.lock();
+        stats.count_stall(Class::Blocked);
+        stats.count_stall(Class::Blocked);
+        stats.count_stall(Class::Exited);
+        stats.count_suppressed();
+        stats.count_failover();
+        stats.count_delay();
         drop(reading);
-        let status = record.status();
+        let status = stats.status();
         let stalls: Vec<_> = status.stalls.into_iter().collect();
         assert_eq!(stalls, [("blocked".to_owned(), 2), ("exited".to_owned(), 1)]);
         assert_eq!((status.suppressed, status.rescues, status.late), (1, 1, 1));

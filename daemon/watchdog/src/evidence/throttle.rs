@@ -48,7 +48,7 @@ impl Throttle {
     }
 
     /// To be called at every look. Allocates nothing.
-    pub fn look(&mut self, now: Duration) {
+    pub fn sample(&mut self, now: Duration) {
         if now.saturating_sub(self.counted) >= INTERVAL {
             self.counted = now;
             self.counts = [self.counts[1], self.count()];

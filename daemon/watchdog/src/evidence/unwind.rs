@@ -6,7 +6,7 @@ use framehop::{
 };
 use object::{Object as _, ObjectSection as _};
 
-use super::symbols::{Bytes, Module, Symbols};
+use crate::evidence::symbols::{Bytes, Module, Symbols};
 use stall_report::report::Frame;
 use sys::capture::Snapshot;
 

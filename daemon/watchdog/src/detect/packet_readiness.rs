@@ -1,4 +1,4 @@
-//! What wakes the watchdog where it rests, though the thread that should have rung its [bell](super::bell) is not let run, or was stopped:
+//! What wakes the watchdog where it rests, though the thread that should have rung its [bell](crate::detect::idle_wakeup) is not let run, or was stopped:
 //! a packet that waits for it.
 
 use std::io;
@@ -6,20 +6,20 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use super::host::Host;
+use crate::host::Host;
 
 /// Readable while a packet, of either way, waits for a data worker.
 ///
 /// By epoll, which a socket leaves when it is closed: one that was waited for in poll would keep its port for as long.
 #[derive(Debug)]
-pub struct Alarm {
+pub struct PacketReadiness {
     epoll: Epoll,
     generation: u64,
 }
 
-impl Alarm {
+impl PacketReadiness {
     /// `None` where there are no descriptors left, or the sockets are being changed just now.
-    pub fn set(host: &dyn Host) -> Option<Self> {
+    pub fn watch(host: &dyn Host) -> Option<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).ok()?;
         let mut add = |fd: BorrowedFd<'_>| {
             let added = epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0));
@@ -30,12 +30,12 @@ impl Alarm {
     }
 
     /// Whether it is set on the descriptors that are in use now.
-    pub fn is_up_to_date(&self, host: &dyn Host) -> bool {
+    pub fn is_current(&self, host: &dyn Host) -> bool {
         host.packet_descriptor_generation() == Some(self.generation)
     }
 }
 
-impl AsFd for Alarm {
+impl AsFd for PacketReadiness {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
     }

@@ -1,42 +1,42 @@
-//! How often the watchdog looks: at the lock of a clock, and at every so many of these looks at the threads.
+//! How often the watchdog samples: at the lock of a clock, and at every so many of these samples at the threads.
 
 use std::time::Duration;
 
 /// Looks at a thread within one threshold.
-const LOOKS_A_THRESHOLD: u32 = 5;
-/// The longest time between two looks at the lock of a clock: a reader must not wait for it for long.
-const LOCK_LOOKS: Duration = Duration::from_millis(20);
+const SAMPLES_PER_THRESHOLD: u32 = 5;
+/// The longest time between two samples at the lock of a clock: a reader must not wait for it for long.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// Where the clock has no lock, what else is looked at besides the threads.
-const OTHER_LOOKS: Duration = Duration::from_secs(1);
+const LOCKLESS_INTERVAL: Duration = Duration::from_secs(1);
 /// From one look at the threads to the next at rest: packets end it, but threads that have other work are still to be missed.
-const REST: Duration = Duration::from_millis(250);
+const IDLE_INTERVAL: Duration = Duration::from_millis(250);
 /// So long no packet must have come before. Longer than the second between two pings, of which none is to wait for the watchdog to wake.
-pub const CALM: Duration = Duration::from_secs(3);
+pub const QUIESCENT_AFTER: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy)]
-pub struct Rhythm {
+pub struct SampleSchedule {
     /// From one look at the lock to the next.
     lock: Duration,
     /// From one look at the threads to the next: a multiple of it.
     threads: Duration,
 }
 
-impl Rhythm {
-    pub fn of(threshold: Duration) -> Self {
-        let threads = threshold / LOOKS_A_THRESHOLD;
-        let looks = threads.as_nanos().div_ceil(LOCK_LOOKS.as_nanos()).max(1);
+impl SampleSchedule {
+    pub fn new(threshold: Duration) -> Self {
+        let threads = threshold / SAMPLES_PER_THRESHOLD;
+        let samples = threads.as_nanos().div_ceil(LOCK_INTERVAL.as_nanos()).max(1);
         Self {
-            // Rounded up: so many looks must not come to a little less than one at the threads.
-            lock: threads / u32::try_from(looks).unwrap_or(u32::MAX) + Duration::from_nanos(1),
+            // Rounded up: so many samples must not come to a little less than one at the threads.
+            lock: threads / u32::try_from(samples).unwrap_or(u32::MAX) + Duration::from_nanos(1),
             threads,
         }
     }
 
     /// When the next look is due, after the last one and the last one at the threads.
-    pub fn due(self, last: Duration, last_threads: Duration, has_lock: bool, rests: bool) -> Duration {
-        let lock = last + if has_lock { self.lock } else { OTHER_LOOKS };
-        let threads = if rests {
-            self.threads.max(REST)
+    pub fn due(self, last: Duration, last_threads: Duration, has_lock: bool, is_idle: bool) -> Duration {
+        let lock = last + if has_lock { self.lock } else { LOCKLESS_INTERVAL };
+        let threads = if is_idle {
+            self.threads.max(IDLE_INTERVAL)
         } else {
             self.threads
         };
@@ -44,7 +44,7 @@ impl Rhythm {
     }
 
     /// Whether the threads are due as well, so long after the last time.
-    pub fn is_for_threads(self, since: Duration) -> bool {
+    pub fn is_thread_sample_due(self, since: Duration) -> bool {
         since >= self.threads
     }
 }
@@ -55,18 +55,18 @@ mod tests {
 
     #[test]
     fn looks_at_threads_fall_on_looks_at_the_lock() {
-        for (threshold, lock, looks) in [
+        for (threshold, lock, samples) in [
             (100, 20_000, 1),
             (105, 10_500, 2),
             (250, 16_666, 3),
             (20_000, 20_000, 200),
             (10, 2_000, 1),
         ] {
-            let rhythm = Rhythm::of(Duration::from_millis(threshold));
-            assert_eq!(rhythm.lock.as_micros(), lock, "{threshold}");
+            let schedule = SampleSchedule::new(Duration::from_millis(threshold));
+            assert_eq!(schedule.lock.as_micros(), lock, "{threshold}");
             assert!(
-                rhythm.is_for_threads(rhythm.lock * looks)
-                    && !rhythm.is_for_threads(rhythm.lock * (looks - 1))
+                schedule.is_thread_sample_due(schedule.lock * samples)
+                    && !schedule.is_thread_sample_due(schedule.lock * (samples - 1))
             );
         }
     }
@@ -74,8 +74,8 @@ mod tests {
     #[test]
     fn the_next_look_is_the_one_that_is_due_first() {
         let ms = Duration::from_millis;
-        let due = |threshold, last, last_threads, has_lock, rests| {
-            let due = Rhythm::of(ms(threshold)).due(ms(last), ms(last_threads), has_lock, rests);
+        let due = |threshold, last, last_threads, has_lock, is_idle| {
+            let due = SampleSchedule::new(ms(threshold)).due(ms(last), ms(last_threads), has_lock, is_idle);
             due.as_millis()
         };
         assert_eq!(due(100, 1000, 1000, false, false), 1020);

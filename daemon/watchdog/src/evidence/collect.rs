@@ -1,30 +1,30 @@
-//! Examines threads for a report: samples of the stalled one, the holder of the lock, everybody else where that is asked for.
+//! Examines threads for a report: samples of the stalled one, the holder of the lock, threads else where that is asked for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clockshim::hpet::LockReport;
 
-use super::capture::{PATIENCE, Question, Shot, shoot};
-use super::lock_watch::LockWatch;
-use super::post::shares_of;
-use super::rest::rest;
-use super::roster::{Watched, everybody};
-use super::task::{Task, Usage};
-use super::unwind::Unwinder;
+use crate::detect::thread_monitor::shares_of;
+use crate::evidence::capture::{RESPONSE_TIMEOUT, Request, Snapshot, capture};
+use crate::evidence::lock_watch::LockWatch;
+use crate::evidence::timed_sleep::timed_sleep;
+use crate::evidence::unwind::Unwinder;
+use crate::thread::registry::{MonitoredThread, all_threads};
+use crate::thread::task::{Task, Usage};
 use stall_report::report::{Sample, ThreadFacts};
 use sys::clock;
 
 /// Samples of a stalled thread, and the time between them.
 const SAMPLES: usize = 3;
-const SAMPLES_APART: Duration = Duration::from_millis(5);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(5);
 /// Between two looks at the lock meanwhile.
-const LOOKS_APART: Duration = Duration::from_micros(500);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_micros(500);
 
 /// A thread as it was before the samples of another were taken.
 #[derive(Debug)]
-struct Bystander {
-    thread: Arc<Watched>,
+struct OtherThread {
+    thread: Arc<MonitoredThread>,
     task: Option<Task>,
     before: Option<Usage>,
     syscall: Option<String>,
@@ -32,106 +32,109 @@ struct Bystander {
 
 /// The same, and as it was some time after that.
 #[derive(Debug)]
-pub struct Witness {
-    bystander: Bystander,
-    shot: Shot,
+pub struct ThreadEvidence {
+    other: OtherThread,
+    snapshot: Snapshot,
     after: Option<Usage>,
     passed: Duration,
 }
 
 /// What was seen of a stalled thread and of the lock's holder, before any of it is made readable.
 #[derive(Debug, Default)]
-pub struct Exposure {
-    pub shots: Vec<Shot>,
-    holder: Option<Witness>,
+pub struct Evidence {
+    pub snapshots: Vec<Snapshot>,
+    holder: Option<ThreadEvidence>,
 }
 
 /// Takes samples of `thread`, looks at the lock all the while, and at whoever held it as it was `found`.
-pub fn expose(
-    thread: Option<&Arc<Watched>>,
+pub fn collect(
+    thread: Option<&Arc<MonitoredThread>>,
     found: Option<LockReport>,
     watch: &mut LockWatch,
     lock: impl Fn() -> Option<LockReport>,
-) -> Exposure {
+) -> Evidence {
     let own = thread.map_or(0, |thread| thread.tid());
     let holder = found.filter(|lock| lock.locked && lock.owner != 0 && lock.owner != own);
-    let holder = holder.and_then(|lock| find(lock.owner)).map(Bystander::of);
+    let holder = holder.and_then(|lock| find(lock.owner)).map(OtherThread::observe);
     let since = clock::monotonic();
-    let mut shots: Vec<Shot> = Vec::with_capacity(SAMPLES);
+    let mut snapshots: Vec<Snapshot> = Vec::with_capacity(SAMPLES);
     let mut at = since;
-    let mut unanswered = None;
+    let mut pending = None;
     for _ in 0..SAMPLES {
         while clock::monotonic() < at {
-            watch.look(clock::monotonic(), lock());
-            rest(LOOKS_APART);
+            watch.sample(clock::monotonic(), lock());
+            timed_sleep(LOCK_POLL_INTERVAL);
         }
         if let Some(thread) = thread {
             // One that does not answer is not asked again and again: its answer may come yet.
-            let (question, patience) = match unanswered.take() {
-                Some(question) => (question, Duration::ZERO),
-                None => (Question::ask(thread), PATIENCE),
+            let (request, timeout) = match pending.take() {
+                Some(request) => (request, Duration::ZERO),
+                None => (Request::send(thread), RESPONSE_TIMEOUT),
             };
-            let shot = question.wait(clock::monotonic() + patience, thread, &lock);
-            unanswered = shot.answer.is_err().then_some(question);
-            shots.push(shot);
+            let snapshot = request.wait(clock::monotonic() + timeout, thread, &lock);
+            pending = snapshot.response.is_err().then_some(request);
+            snapshots.push(snapshot);
         }
-        at = clock::monotonic() + SAMPLES_APART;
+        at = clock::monotonic() + SAMPLE_INTERVAL;
     }
     let holder = holder.map(|holder| {
-        let shot = shoot(&holder.thread, || None);
-        holder.seen_again(since, shot)
+        let snapshot = capture(&holder.thread, || None);
+        holder.observe_again(since, snapshot)
     });
-    Exposure { shots, holder }
+    Evidence { snapshots, holder }
 }
 
-impl Exposure {
+impl Evidence {
     pub fn samples(&self, unwinder: &mut Unwinder) -> Vec<Sample> {
-        let since = self.shots.first().map_or(Duration::ZERO, |shot| shot.at);
-        self.shots
+        let since = self
+            .snapshots
+            .first()
+            .map_or(Duration::ZERO, |snapshot| snapshot.at);
+        self.snapshots
             .iter()
-            .map(|shot| shot.develop(since, unwinder))
+            .map(|snapshot| snapshot.symbolize(since, unwinder))
             .collect()
     }
 
     pub fn cpu(&self) -> Option<u32> {
-        self.shots.first()?.answer.as_ref().ok()?.snapshot.cpu
+        self.snapshots.first()?.response.as_ref().ok()?.stack.cpu
     }
 
     pub fn holder(&self, unwinder: &mut Unwinder) -> Option<ThreadFacts> {
-        Some(self.holder.as_ref()?.facts(unwinder))
+        Some(self.holder.as_ref()?.symbolize(unwinder))
     }
 }
 
 /// Everybody but the one with that thread id.
-pub fn others(but: u32) -> Vec<Witness> {
-    let everybody = everybody().unwrap_or_default().into_iter();
-    let others: Vec<_> = everybody
+pub fn others(but: u32) -> Vec<ThreadEvidence> {
+    let threads = all_threads().unwrap_or_default().into_iter();
+    let others: Vec<_> = threads
         .filter(|thread| thread.tid() != 0 && thread.tid() != but)
-        .map(Bystander::of)
+        .map(OtherThread::observe)
         .collect();
     let since = clock::monotonic();
-    rest(SAMPLES_APART);
+    timed_sleep(SAMPLE_INTERVAL);
     // All are asked before any answer is waited for: many that do not answer take no longer than one.
     let asked = others
         .into_iter()
-        .map(|other| (Question::ask(&other.thread), other));
+        .map(|other| (Request::send(&other.thread), other));
     let asked: Vec<_> = asked.collect();
-    let until = clock::monotonic() + PATIENCE;
-    let answered = asked.into_iter().map(|(question, other)| {
-        let shot = question.wait(until, &other.thread, || None);
-        other.seen_again(since, shot)
+    let until = clock::monotonic() + RESPONSE_TIMEOUT;
+    let answered = asked.into_iter().map(|(request, other)| {
+        let snapshot = request.wait(until, &other.thread, || None);
+        other.observe_again(since, snapshot)
     });
     answered.collect()
 }
 
 /// The thread with that id, if it is a known one.
-pub fn find(tid: u32) -> Option<Arc<Watched>> {
-    everybody()?.into_iter().find(|thread| thread.tid() == tid)
+pub fn find(tid: u32) -> Option<Arc<MonitoredThread>> {
+    all_threads()?.into_iter().find(|thread| thread.tid() == tid)
 }
 
-impl Bystander {
+impl OtherThread {
     /// A signal would end the system call, so that is asked for first.
-    fn of(thread: Arc<Watched>) -> Self {
+    fn observe(thread: Arc<MonitoredThread>) -> Self {
         let task = Task::open(thread.tid()).ok();
         Self {
             before: task.as_ref().and_then(Task::usage),
@@ -141,23 +144,23 @@ impl Bystander {
         }
     }
 
-    fn seen_again(self, since: Duration, shot: Shot) -> Witness {
+    fn observe_again(self, since: Duration, snapshot: Snapshot) -> ThreadEvidence {
         let passed = clock::monotonic().saturating_sub(since);
         let after = self.task.as_ref().and_then(Task::usage);
-        Witness {
-            shot,
-            bystander: self,
+        ThreadEvidence {
+            snapshot,
+            other: self,
             after,
             passed,
         }
     }
 }
 
-impl Witness {
+impl ThreadEvidence {
     /// Made readable.
-    pub fn facts(&self, unwinder: &mut Unwinder) -> ThreadFacts {
-        let before = self.bystander.before;
-        let sample = self.shot.develop(self.shot.at, unwinder);
+    pub fn symbolize(&self, unwinder: &mut Unwinder) -> ThreadFacts {
+        let before = self.other.before;
+        let sample = self.snapshot.symbolize(self.snapshot.at, unwinder);
         let (cpu_percent, waiting_percent) = match (&before, &self.after) {
             (Some(before), Some(after)) => shares_of(before, after, self.passed),
             _ => (0.0, 0.0),
@@ -171,10 +174,10 @@ impl Witness {
         };
         let state = states().find(|state| *state != b'R').or(states().next());
         ThreadFacts {
-            name: self.bystander.thread.name.clone(),
-            tid: self.bystander.thread.tid(),
+            name: self.other.thread.name.clone(),
+            tid: self.other.thread.tid(),
             state: state.map(char::from),
-            syscall: self.bystander.syscall.clone(),
+            syscall: self.other.syscall.clone(),
             cpu_percent,
             waiting_percent,
             registers: sample.registers,

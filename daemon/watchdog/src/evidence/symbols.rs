@@ -310,7 +310,7 @@ mod tests {
         let last = frames.last().unwrap();
         assert_eq!(
             last.symbol.as_deref(),
-            Some("hpetun_watchdog::symbols::Symbols::read")
+            Some("hpetun_watchdog::evidence::symbols::Symbols::read")
         );
         assert!(
             last.offset == 4 && last.size > 4 && last.module.is_none(),
