@@ -106,7 +106,7 @@ pub struct Figures {
     #[serde(default)]
     pub packets_lately: u64,
     pub yields: u64,
-    /// What it was at: `read`, `stamp`, `route`, `seal`, `send`, ...
+    /// What it was doing: `idle`, `read`, `stamp`, `route`, `seal`, `open`, `send`, `write`, `work`.
     pub stage: String,
     pub user_percent: f64,
     pub system_percent: f64,

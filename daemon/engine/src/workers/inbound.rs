@@ -261,7 +261,7 @@ impl InboundWorker {
     /// Opens a run of data messages of one session under one lock.
     fn open(&mut self, run: Range<usize>, peer: Arc<Peer>, used: &mut usize) {
         let (device, heartbeat) = (&self.device, self.metrics.heartbeat());
-        heartbeat.enter(Stage::Seal);
+        heartbeat.enter(Stage::Open);
         let (received, ingress) = self.receives[self.datagrams[run.start].receive];
         let (mut authentic, mut confirmed, mut payload) = (false, false, false);
         let mut tunnel = peer.tunnel();
@@ -345,7 +345,7 @@ impl InboundWorker {
 
     /// Puts segments together again and gives them to the interface.
     fn write(&mut self) {
-        self.metrics.heartbeat().enter(Stage::Send);
+        self.metrics.heartbeat().enter(Stage::Write);
         let queue = self.device.tun.queue(self.index);
         for packet in &self.packets {
             self.coalescer.push(&self.opened, packet.range.clone());
