@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clockshim::SourceKind;
 use clockshim::hpet::LockReport;
+use clockshim::{SourceKind, Timekeeper};
 use tracing::warn;
 
-use super::{Device, DeviceOptions, Shared, StartError};
+use super::builder::{DeviceOptions, StartError};
+use super::shutdown::Shutdown;
+use super::threads::Threads;
 use sys::{clock, thread};
 use watchdog::thread::registry::MonitoredThread;
 
@@ -28,7 +30,7 @@ pub struct ClockReaders {
 }
 
 impl ClockReaders {
-    /// A holder that is to be preempted needs somebody who preempts it.
+    /// A holder that is to be preempted needs a thread that preempts it.
     pub fn of(options: &DeviceOptions) -> Self {
         let preempts = options.faults.iter().any(|fault| fault.kind().is_preemption());
         Self {
@@ -37,7 +39,7 @@ impl ClockReaders {
         }
     }
 
-    pub fn start(self, device: &Device) -> Result<(), StartError> {
+    pub fn start(self, threads: &Threads, keeper: &Arc<Timekeeper>) -> Result<(), StartError> {
         if self.count == 0 {
             return Ok(());
         }
@@ -52,18 +54,23 @@ impl ClockReaders {
             } else {
                 Place::Anywhere
             };
-            Self::spawn(device, format!("hpet-reader/{reader}"), place)?;
+            Self::spawn(threads, keeper, format!("hpet-reader/{reader}"), place)?;
         }
         if self.over_one_another {
-            Self::spawn(device, "hpet-fifo/0".to_owned(), Place::Over)?;
+            Self::spawn(threads, keeper, "hpet-fifo/0".to_owned(), Place::Over)?;
         }
         Ok(())
     }
 
-    fn spawn(device: &Device, name: String, place: Place) -> Result<(), StartError> {
-        let shared = device.shared.clone();
+    fn spawn(
+        threads: &Threads,
+        keeper: &Arc<Timekeeper>,
+        name: String,
+        place: Place,
+    ) -> Result<(), StartError> {
+        let (keeper, shutdown) = (keeper.clone(), threads.shutdown().clone());
         let watched = MonitoredThread::unmonitored(name, FUNCTION);
-        device.spawn(watched, move || read(&shared, place))
+        threads.spawn(watched, move || read(&keeper, &shutdown, place))
     }
 }
 
@@ -79,7 +86,7 @@ enum Place {
 const FUNCTION: &str = concat!(module_path!(), "::read");
 
 /// Until the device stops.
-fn read(device: &Arc<Shared>, place: Place) {
+fn read(keeper: &Timekeeper, shutdown: &Shutdown, place: Place) {
     if place != Place::Anywhere {
         let placed = thread::pin_to_last_cpu().and_then(|()| match place {
             Place::Over => thread::set_fifo(LOWEST),
@@ -89,31 +96,31 @@ fn read(device: &Arc<Shared>, place: Place) {
             warn!(%error, "may not preempt the holder of the clock's lock by priority; H6 needs CAP_SYS_NICE");
         }
     }
-    while !device.is_stopping() {
+    while !shutdown.is_stopping() {
         if place != Place::Over {
             for _ in 0..BURST {
-                std::hint::black_box(device.keeper.fast());
+                std::hint::black_box(keeper.fast());
             }
-        } else if let Some(lock) = lock(device).filter(|lock| thread::is_idle(lock.owner)) {
-            keep_waiting(device, lock.acquisitions);
+        } else if let Some(lock) = lock(keeper).filter(|lock| thread::is_idle(lock.owner)) {
+            keep_waiting(keeper, shutdown, lock.acquisitions);
         }
         std::thread::sleep(PAUSE);
     }
 }
 
-/// The lock of the simulated clock while somebody holds it, also after readers went over to another clock.
-fn lock(device: &Shared) -> Option<LockReport> {
-    let lock = device.keeper.lock_of(SourceKind::HpetSim);
+/// The lock of the simulated clock while it is held, also after readers switched to another clock.
+fn lock(keeper: &Timekeeper) -> Option<LockReport> {
+    let lock = keeper.lock_of(SourceKind::HpetSim);
     lock.filter(|lock| lock.locked)
 }
 
 /// Keeps the holder, which the fault has put at SCHED_IDLE, from its processor until it lets go of the lock that it took with that
 /// acquisition: without a pause, whether or not readers give up waiting. The kernel's fair server sees to it that it does.
-fn keep_waiting(device: &Shared, acquisition: u64) {
-    let is_held = || lock(device).is_some_and(|lock| lock.acquisitions == acquisition);
+fn keep_waiting(keeper: &Timekeeper, shutdown: &Shutdown, acquisition: u64) {
+    let is_held = || lock(keeper).is_some_and(|lock| lock.acquisitions == acquisition);
     let mut since = clock::monotonic();
-    while is_held() && !device.is_stopping() {
-        std::hint::black_box(device.keeper.fast());
+    while is_held() && !shutdown.is_stopping() {
+        std::hint::black_box(keeper.fast());
         if clock::monotonic().saturating_sub(since) > LET_UP {
             // Not every kernel has that server, and then a machine of one processor would hang for good.
             std::thread::sleep(Duration::from_millis(1));

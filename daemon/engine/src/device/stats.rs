@@ -1,4 +1,4 @@
-//! Counters and histograms of a device. Workers write their own; whoever asks adds them up.
+//! Counters and histograms of a device. Each worker writes its own; the status adds them up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,9 +7,68 @@ use clockshim::BootDuration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use stall_report::status::{Quantiles, WorkerStatus};
+use stall_report::status::{LatencyStatus, Quantiles, WorkerStatus};
 use watchdog::thread::heartbeat::Heartbeat;
 use watchdog::thread::registry::MonitoredThread;
+use wireguard::drop_reason::Drops;
+
+/// What a device counts.
+#[derive(Debug)]
+pub struct Stats {
+    pub drops: Drops,
+    /// One entry a worker that reads from the interface.
+    pub tx: Vec<Arc<WorkerMetrics>>,
+    /// One entry a worker that receives. A combined worker has an entry here and in `tx`, with one thread.
+    pub rx: Vec<Arc<WorkerMetrics>>,
+    /// What was found wrong with the clocks used so far, one line each: at most one for each clock.
+    clock_verdicts: Mutex<Vec<String>>,
+}
+
+impl Stats {
+    pub fn new(tx: Vec<Arc<WorkerMetrics>>, rx: Vec<Arc<WorkerMetrics>>) -> Self {
+        Self {
+            drops: Drops::default(),
+            tx,
+            rx,
+            clock_verdicts: Mutex::default(),
+        }
+    }
+
+    pub fn note_clock_verdict(&self, verdict: String) {
+        self.clock_verdicts.lock().push(verdict);
+    }
+
+    pub fn clock_verdicts(&self) -> Vec<String> {
+        self.clock_verdicts.lock().clone()
+    }
+
+    /// One entry a thread: a combined worker's has the batches of both ways.
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        let mut workers: Vec<WorkerStatus> = Vec::new();
+        for metrics in self.tx.iter().chain(&self.rx) {
+            let status = metrics.status();
+            match workers.iter_mut().find(|worker| worker.name == status.name) {
+                Some(worker) => worker.batches += status.batches,
+                None => workers.push(status),
+            }
+        }
+        workers
+    }
+
+    /// Residence times in microseconds, over all workers of each way.
+    pub fn latency(&self) -> LatencyStatus {
+        LatencyStatus {
+            tx: residence(&self.tx),
+            rx: residence(&self.rx),
+        }
+    }
+}
+
+fn residence(workers: &[Arc<WorkerMetrics>]) -> Quantiles {
+    let mut all = Residence::new();
+    workers.iter().for_each(|worker| all.add(&worker.residence()));
+    all.quantiles()
+}
 
 /// What one data worker tells of itself. Written by its own thread alone.
 #[derive(Debug)]
@@ -33,16 +92,19 @@ impl WorkerMetrics {
         &self.thread.name
     }
 
+    #[inline]
     pub fn heartbeat(&self) -> &Heartbeat {
         &self.thread.heartbeat
     }
 
     /// One batch went through. Single writer, so a load and a store do for an addition.
+    #[inline]
     pub fn batch(&self) {
         self.batches.store(self.batches.load(Relaxed) + 1, Relaxed);
     }
 
-    /// To be locked once a batch; nobody but a reader of the status contends for it.
+    /// To be locked once a batch. Only a reader of the status contends for it.
+    #[inline]
     pub fn residence(&self) -> parking_lot::MutexGuard<'_, Residence> {
         self.residence.lock()
     }
@@ -70,7 +132,7 @@ impl Residence {
         Self(Histogram::new_with_bounds(1, Self::MAX_NS, 2).expect("constant bounds are valid"))
     }
 
-    /// So many packets that stayed for so long. Times above a minute count as a minute.
+    /// Counts `packets` that each stayed for `stay`. Times above a minute count as a minute.
     pub fn record(&mut self, stay: BootDuration, packets: u64) {
         // Within the bounds a record cannot fail.
         let _ = self.0.record_n(stay.as_nanos().clamp(1, Self::MAX_NS), packets);

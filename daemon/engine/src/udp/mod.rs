@@ -2,22 +2,11 @@
 
 mod send_batch;
 mod sockets;
+mod transport;
 
-use sys::udp::Transmit;
-use wireguard::endpoint::Endpoint;
-
-pub use send_batch::{MAX_SEGMENTS, SendBatch, SendFailure};
+pub use send_batch::{MAX_SEGMENTS, SendBatch};
 pub use sockets::{BindError, Sockets};
+pub use transport::{Family, SendFailure, Transport};
 
 /// Largest UDP payload over IPv4; the kernel takes no larger GSO batch of segments either.
 pub const MAX_DATAGRAM: usize = 65_507;
-
-/// A datagram to `endpoint`, or a GSO batch of them of `segment` bytes each.
-fn transmit<'a>(endpoint: &Endpoint, payload: &'a [u8], segment: Option<u16>) -> Transmit<'a> {
-    Transmit {
-        to: endpoint.addr,
-        local: endpoint.local,
-        payload,
-        segment,
-    }
-}

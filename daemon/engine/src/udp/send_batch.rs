@@ -3,7 +3,8 @@
 
 use wireguard::endpoint::Endpoint;
 
-use super::{MAX_DATAGRAM, Sockets};
+use super::MAX_DATAGRAM;
+use super::transport::{Family, SendFailure, Transport, transmit};
 
 /// Messages in one GSO batch: what every kernel with UDP_SEGMENT takes.
 pub const MAX_SEGMENTS: usize = 64;
@@ -12,17 +13,6 @@ const ARENA_BYTES: usize = 512 << 10;
 
 /// GSO batches that fit in there: each read begins at least one, and ends it at its last message or when it is full.
 const MAX_GSO_BATCHES: usize = 512;
-
-/// Why messages were not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SendFailure {
-    /// No room in the socket's buffer.
-    Busy,
-    /// The route or the device does not take GSO batches of this size; one by one may go.
-    GsoRefused,
-    /// The kernel's `errno`.
-    Refused(i32),
-}
 
 #[derive(Debug)]
 struct GsoBatch {
@@ -66,7 +56,7 @@ pub struct Outcome {
 pub struct SendBatch {
     arena: Box<[u8]>,
     used: usize,
-    batches: Vec<GsoBatch>,
+    gso_batches: Vec<GsoBatch>,
 }
 
 impl Default for SendBatch {
@@ -74,14 +64,14 @@ impl Default for SendBatch {
         Self {
             arena: vec![0; ARENA_BYTES].into(),
             used: 0,
-            batches: Vec::with_capacity(MAX_GSO_BATCHES),
+            gso_batches: Vec::with_capacity(MAX_GSO_BATCHES),
         }
     }
 }
 
 impl SendBatch {
     pub fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.gso_batches.is_empty()
     }
 
     /// Room for the next message of up to `len` bytes; `None` when what is there must be sent first.
@@ -91,12 +81,12 @@ impl SendBatch {
 
     /// The message that was written into the room is `len` bytes long and goes to `endpoint`.
     pub fn push(&mut self, endpoint: &Endpoint, tag: usize, len: usize) {
-        match self.batches.last_mut() {
+        match self.gso_batches.last_mut() {
             Some(batch) if batch.tag == tag && batch.takes(endpoint, len) => {
                 batch.len += len;
                 batch.count += 1;
             }
-            _ => self.batches.push(GsoBatch {
+            _ => self.gso_batches.push(GsoBatch {
                 endpoint: *endpoint,
                 tag,
                 start: self.used,
@@ -109,9 +99,9 @@ impl SendBatch {
     }
 
     /// Sends all, in order, and tells of those GSO batches that something is to be told of.
-    pub fn send(&mut self, sockets: &Sockets, worker: usize, mut told: impl FnMut(Outcome)) {
+    pub fn send(&mut self, sockets: &impl Transport, worker: usize, mut told: impl FnMut(Outcome)) {
         let mut next = 0;
-        while let Some(batch) = self.batches.get(next) {
+        while let Some(batch) = self.gso_batches.get(next) {
             let gone = self.send_together(sockets, worker, next);
             if gone > 0 {
                 next += gone;
@@ -130,24 +120,24 @@ impl SendBatch {
             }
             next += 1;
         }
-        self.batches.clear();
+        self.gso_batches.clear();
         self.used = 0;
     }
 
     /// Several GSO batches in one call, from that one on: where packets go to many peers, each call is a tenth of what they cost.
     /// Gives how many went.
-    fn send_together(&self, sockets: &Sockets, worker: usize, from: usize) -> usize {
-        let first = self.batches[from].endpoint.addr;
-        let fit = |batch: &&GsoBatch| batch.goes_whole() && batch.endpoint.addr.is_ipv4() == first.is_ipv4();
-        let together = self.batches[from..].iter().take_while(fit);
+    fn send_together(&self, sockets: &impl Transport, worker: usize, from: usize) -> usize {
+        let family = Family::of(self.gso_batches[from].endpoint.addr);
+        let fit = |batch: &&GsoBatch| batch.goes_whole() && Family::of(batch.endpoint.addr) == family;
+        let together = self.gso_batches[from..].iter().take_while(fit);
         if together.clone().nth(1).is_none() {
             return 0;
         }
         let transmits = together.map(|batch| {
             let segment = (batch.count > 1).then_some(batch.segment as u16);
-            super::transmit(&batch.endpoint, self.payload(batch), segment)
+            transmit(&batch.endpoint, self.payload(batch), segment)
         });
-        sockets.send_many(worker, first, transmits)
+        sockets.transmit_many(worker, family, transmits)
     }
 
     fn payload(&self, batch: &GsoBatch) -> &[u8] {
@@ -156,7 +146,7 @@ impl SendBatch {
 }
 
 fn send_gso_batch(
-    sockets: &Sockets,
+    sockets: &impl Transport,
     worker: usize,
     endpoint: &mut Endpoint,
     payload: &[u8],
@@ -188,6 +178,7 @@ fn send_gso_batch(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::udp::Sockets;
 
     fn endpoint(port: u16) -> Endpoint {
         Endpoint::new(([127, 0, 0, 1], port).into(), None)
@@ -200,7 +191,7 @@ mod tests {
             send_batch.push(&endpoint(port), 0, len);
         }
         send_batch
-            .batches
+            .gso_batches
             .iter()
             .map(|batch| (batch.count, batch.len))
             .collect()
@@ -270,7 +261,7 @@ mod tests {
         assert_eq!(lost, [(7, 2)]);
         let mut buffer = vec![0; 65536];
         for (tag, receiver) in receivers.iter().enumerate().filter(|(tag, _)| *tag != 7) {
-            let fd = receiver.of_worker(0)[usize::from((20..=22).contains(&tag))].unwrap();
+            let fd = receiver.descriptors(0)[usize::from((20..=22).contains(&tag))].unwrap();
             let mut len = 0;
             while len < 100 * (1 + tag % 3) {
                 poll::readable([Some(fd)], 5000).unwrap();
@@ -295,7 +286,7 @@ mod tests {
             send_batch.push(&endpoint(receiver.port()), 0, len);
         }
         send_batch.send(&sender, 0, |outcome| panic!("{outcome:?}"));
-        let fd = receiver.of_worker(0)[0].unwrap();
+        let fd = receiver.descriptors(0)[0].unwrap();
         let mut got = Vec::new();
         let mut buffer = vec![0; 65536];
         while got.len() < 4 {

@@ -7,16 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use sys::poll;
-use sys::udp::{self as syscall, Transmit};
+use sys::udp::{self as syscall, Received, Transmit};
 
-use wireguard::endpoint::Endpoint;
-
-use super::send_batch::SendFailure;
+use super::transport::{Family, Transport};
 
 /// Tries to find a port that is free in both families.
 const PORT_TRIES: usize = 16;
-/// How long a sender waits for room in the socket's buffer before it drops.
-const ROOM_TIMEOUT_MS: i32 = 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -77,88 +73,70 @@ impl Sockets {
         Ok(sockets)
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
         self.all().try_for_each(|socket| socket.set_mark(mark))
     }
 
-    /// How many have a pair each.
-    pub fn workers(&self) -> usize {
-        self.pairs.len()
-    }
-
-    /// The descriptors of one worker, IPv4 and IPv6.
-    pub fn of_worker(&self, worker: usize) -> [Option<BorrowedFd<'_>>; 2] {
+    /// The socket of one worker and family.
+    fn socket(&self, worker: usize, family: Family) -> Option<BorrowedFd<'_>> {
         let pair = &self.pairs[worker % self.pairs.len()];
-        [
-            pair.v4.as_ref().map(AsFd::as_fd),
-            pair.v6.as_ref().map(AsFd::as_fd),
-        ]
-    }
-
-    /// Sends one message, or a GSO batch of messages of `segment` bytes each (the last may be shorter). Forgets the
-    /// endpoint's source address where it is not ours any more.
-    pub fn send(
-        &self,
-        worker: usize,
-        endpoint: &mut Endpoint,
-        payload: &[u8],
-        segment: Option<u16>,
-    ) -> Result<(), SendFailure> {
-        let fd = self.to(worker, endpoint.addr);
-        let fd = fd.ok_or(SendFailure::Refused(libc::EAFNOSUPPORT))?;
-        let mut waited = false;
-        loop {
-            let Err(error) = syscall::send(fd, &super::transmit(endpoint, payload, segment)) else {
-                return Ok(());
-            };
-            match error.raw_os_error().unwrap_or(libc::EIO) {
-                libc::EINTR => {}
-                libc::EAGAIN if !waited => {
-                    waited = true;
-                    let _ = poll::writable(fd, ROOM_TIMEOUT_MS);
-                }
-                libc::EAGAIN | libc::ENOBUFS => return Err(SendFailure::Busy),
-                // A stale source gives the same, and the messages one by one will tell.
-                libc::EINVAL if segment.is_some() => return Err(SendFailure::GsoRefused),
-                // Our address went away, or the route from it.
-                libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH
-                    if endpoint.local.is_some() =>
-                {
-                    endpoint.local = None;
-                }
-                libc::EMSGSIZE | libc::EIO | libc::EOPNOTSUPP if segment.is_some() => {
-                    return Err(SendFailure::GsoRefused);
-                }
-                errno => return Err(SendFailure::Refused(errno)),
-            }
-        }
-    }
-
-    /// Sends several, all to addresses of the family of `first`, in one call. Gives how many went, in their order: what does not is
-    /// to be sent alone, which tells why.
-    pub fn send_many<'a>(
-        &self,
-        worker: usize,
-        first: SocketAddr,
-        transmits: impl Iterator<Item = Transmit<'a>>,
-    ) -> usize {
-        let fd = self.to(worker, first);
-        fd.and_then(|fd| syscall::send_many(fd, transmits).ok())
-            .unwrap_or(0)
-    }
-
-    /// The socket that sends there.
-    fn to(&self, worker: usize, address: SocketAddr) -> Option<BorrowedFd<'_>> {
-        let [v4, v6] = self.of_worker(worker);
-        if address.is_ipv4() { v4 } else { v6 }
+        let socket = match family {
+            Family::V4 => &pair.v4,
+            Family::V6 => &pair.v6,
+        };
+        socket.as_ref().map(AsFd::as_fd)
     }
 
     fn all(&self) -> impl Iterator<Item = &Socket> {
         self.pairs.iter().flat_map(|pair| [&pair.v4, &pair.v6]).flatten()
+    }
+}
+
+impl Transport for Sockets {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn workers(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn descriptors(&self, worker: usize) -> [Option<BorrowedFd<'_>>; 2] {
+        [Family::V4, Family::V6].map(|family| self.socket(worker, family))
+    }
+
+    #[inline]
+    fn receive(&self, worker: usize, family: Family, buffer: &mut [u8]) -> io::Result<Received> {
+        match self.socket(worker, family) {
+            Some(fd) => syscall::receive(fd, buffer),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    #[inline]
+    fn transmit(&self, worker: usize, transmit: &Transmit<'_>) -> io::Result<()> {
+        match self.socket(worker, Family::of(transmit.to)) {
+            Some(fd) => syscall::send(fd, transmit),
+            None => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+        }
+    }
+
+    #[inline]
+    fn transmit_many<'a>(
+        &self,
+        worker: usize,
+        family: Family,
+        transmits: impl Iterator<Item = Transmit<'a>>,
+    ) -> usize {
+        self.socket(worker, family)
+            .and_then(|fd| syscall::send_many(fd, transmits).ok())
+            .unwrap_or(0)
+    }
+
+    fn wait_for_room(&self, worker: usize, family: Family, timeout_ms: i32) {
+        if let Some(fd) = self.socket(worker, family) {
+            let _ = poll::writable(fd, timeout_ms);
+        }
     }
 }
 
@@ -242,6 +220,8 @@ fn open(address: SocketAddr, shared: bool, buffer: usize) -> io::Result<Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::udp::SendFailure;
+    use wireguard::endpoint::Endpoint;
 
     const BUFFER: usize = 1 << 20;
 
@@ -289,7 +269,7 @@ mod tests {
         sockets.send(0, &mut endpoint, b"hello", None).unwrap();
         assert_eq!(endpoint.local, None);
         let mut buffer = [0; 100];
-        let fd = sockets.of_worker(0)[0].unwrap();
+        let fd = sockets.descriptors(0)[0].unwrap();
         poll::readable([Some(fd)], 5000).unwrap();
         let received = syscall::receive(fd, &mut buffer).unwrap();
         assert_eq!(&buffer[..received.len], b"hello");

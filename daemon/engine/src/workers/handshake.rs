@@ -5,12 +5,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clockshim::{BootDuration, BootInstant};
+use clockshim::{BootDuration, BootInstant, Timekeeper};
 use crossbeam_channel::RecvTimeoutError;
 use tracing::{debug, info, warn};
 
-use crate::device::Shared;
+use crate::device::active_sockets::ActiveSockets;
+use crate::device::interface::Interface;
+use crate::device::peer_table::PeerTable;
+use crate::device::shutdown::Shutdown;
+use crate::device::stats::Stats;
+use crate::tun::TunQueue;
+use crate::udp::{Sockets, Transport};
 use crate::workers::handshake_queue::{HandshakeReceiver, InboundHandshake, Job, QUEUE_LEN};
+use crate::workers::{self, DataPath};
 use logging::RateLimit;
 use watchdog::thread::heartbeat::Stage;
 use watchdog::thread::registry::MonitoredThread;
@@ -33,8 +40,13 @@ pub const PERIOD: Duration = Duration::from_secs(1);
 /// From one look at the timers to the next at least: it goes through all peers.
 const MIN_TICK_INTERVAL: BootDuration = BootDuration::from_millis(20);
 
-pub struct Handshakes {
-    device: Arc<Shared>,
+pub struct Handshakes<Q = TunQueue, T = Sockets> {
+    keeper: Arc<Timekeeper>,
+    interface: Arc<Interface<Q>>,
+    peers: Arc<PeerTable>,
+    sockets: Arc<ActiveSockets<T>>,
+    stats: Arc<Stats>,
+    shutdown: Arc<Shutdown>,
     receiver: HandshakeReceiver,
     thread: Arc<MonitoredThread>,
     checker: Option<(Arc<Identity>, CookieChecker)>,
@@ -49,7 +61,7 @@ pub struct Handshakes {
     due: VecDeque<Arc<Peer>>,
 }
 
-impl std::fmt::Debug for Handshakes {
+impl<Q, T> std::fmt::Debug for Handshakes<Q, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handshakes").finish_non_exhaustive()
     }
@@ -58,10 +70,17 @@ impl std::fmt::Debug for Handshakes {
 impl Handshakes {
     /// What the thread runs, as reports and backtraces name it.
     pub const FUNCTION: &str = concat!(module_path!(), "::Handshakes::run");
+}
 
-    pub fn new(device: Arc<Shared>, receiver: HandshakeReceiver, thread: Arc<MonitoredThread>) -> Self {
+impl<Q, T: Transport> Handshakes<Q, T> {
+    pub fn new(path: &DataPath<Q, T>, receiver: HandshakeReceiver, thread: Arc<MonitoredThread>) -> Self {
         Self {
-            device,
+            keeper: path.keeper.clone(),
+            interface: path.interface.clone(),
+            peers: path.peers.clone(),
+            sockets: path.sockets.clone(),
+            stats: path.stats.clone(),
+            shutdown: path.shutdown.clone(),
             receiver,
             thread,
             checker: None,
@@ -77,7 +96,7 @@ impl Handshakes {
 
     /// Until the device stops.
     pub fn run(mut self) {
-        while !self.device.is_stopping() {
+        while !self.shutdown.is_stopping() {
             let patience = self.until_next_tick();
             self.thread.heartbeat.waits();
             let job = self.receiver.next(patience);
@@ -95,7 +114,7 @@ impl Handshakes {
 
     /// By the packet clock, which may be wrong: no longer than a period.
     fn until_next_tick(&self) -> Duration {
-        let left = self.next_tick.saturating_since(self.device.keeper.fast());
+        let left = self.next_tick.saturating_since(self.keeper.fast());
         Duration::from(left).min(PERIOD)
     }
 
@@ -107,9 +126,9 @@ impl Handshakes {
     }
 
     fn process_inbound(&mut self, inbound: InboundHandshake) {
-        let now = self.device.now();
+        let now = workers::now(&self.keeper);
         if let Err(reason) = self.take(now, &inbound) {
-            self.device.drops.add(reason, 1);
+            self.stats.drops.add(reason, 1);
             if let Some(suppressed) = self.unauthenticated_log_limit.check(now.boot) {
                 debug!(from = %inbound.from, kind = ?inbound.kind, reason = reason.name(), suppressed = some(suppressed), "handshake message dropped");
             }
@@ -117,15 +136,15 @@ impl Handshakes {
     }
 
     fn take(&mut self, now: Now, inbound: &InboundHandshake) -> Result<(), DropReason> {
-        if !self.device.is_up() {
+        if !self.interface.is_up() {
             return Err(DropReason::InterfaceDown);
         }
-        let identity = self.device.identity().ok_or(DropReason::HandshakeUnexpected)?;
+        let identity = self.peers.identity().ok_or(DropReason::HandshakeUnexpected)?;
         match inbound.kind {
             Kind::Initiation => {
                 self.verify_macs(now, &identity, inbound)?;
                 let key = identity.initiator_of(&inbound.message)?;
-                let peer = self.device.peer(&key).ok_or(DropReason::HandshakeUnknownPeer)?;
+                let peer = self.peers.peer(&key).ok_or(DropReason::HandshakeUnknownPeer)?;
                 self.process(now, &peer, inbound, |tunnel, _, out| {
                     tunnel
                         .take_initiation(now, &inbound.message, out)
@@ -170,7 +189,8 @@ impl Handshakes {
             Verdict::Drop(reason) => Err(reason),
             Verdict::Reply(reply) => {
                 let mut endpoint = Endpoint::new(inbound.from, inbound.local);
-                self.device.send_control(&mut endpoint, &[reply.to_vec()]);
+                self.sockets
+                    .send_messages(&mut endpoint, &[reply.to_vec()], &self.stats.drops);
                 Err(DropReason::HandshakeCookieSent)
             }
         }
@@ -185,7 +205,7 @@ impl Handshakes {
 
     fn peer_for_index(&self, inbound: &InboundHandshake) -> Result<Arc<Peer>, DropReason> {
         let index = message::receiver_index(&inbound.message, inbound.kind);
-        self.device.indices.peer(index).ok_or(DropReason::UnknownIndex)
+        self.peers.by_index(index).ok_or(DropReason::UnknownIndex)
     }
 
     /// Hands an authentic message to the peer's tunnel, roams to where it came from, and sends what it says.
@@ -199,11 +219,11 @@ impl Handshakes {
         let mut out = Outbox::new();
         let event = {
             let mut tunnel = peer.tunnel();
-            let event = take(&mut tunnel, self.device.mtu(), &mut out)?;
+            let event = take(&mut tunnel, self.interface.mtu(), &mut out)?;
             tunnel.roam(Endpoint::new(inbound.from, inbound.local));
             event
         };
-        self.device.send_to_peer(peer, &out);
+        self.sockets.send_to_peer(peer, &out, &self.stats.drops);
         self.tick_by(peer.deadline());
         self.log_event(now, peer, event);
         Ok(())
@@ -211,16 +231,16 @@ impl Handshakes {
 
     fn serve(&mut self, peer: &Arc<Peer>) {
         peer.dequeued();
-        let now = self.device.now();
+        let now = workers::now(&self.keeper);
         let mut out = Outbox::new();
-        let event = peer.tunnel().attend(now, self.device.mtu(), &mut out);
-        self.device.send_to_peer(peer, &out);
+        let event = peer.tunnel().attend(now, self.interface.mtu(), &mut out);
+        self.sockets.send_to_peer(peer, &out, &self.stats.drops);
         self.tick_by(peer.deadline());
         self.log_event(now, peer, event);
     }
 
     fn tick(&mut self) {
-        let now = self.device.now();
+        let now = workers::now(&self.keeper);
         // By more than a period: the clock went back, and nobody knows when that time comes.
         let is_early = now.boot < self.next_tick && self.next_tick <= now.boot + PERIOD.into();
         if is_early {
@@ -229,12 +249,12 @@ impl Handshakes {
         self.last_tick = now.boot;
         self.next_tick = now.boot + PERIOD.into();
         self.log_send_errors(now);
-        if !self.device.is_up() {
+        if !self.interface.is_up() {
             return;
         }
         let mut next = self.next_tick;
         let mut due = std::mem::take(&mut self.due);
-        self.device.for_each_peer(|peer| {
+        self.peers.for_each(|peer| {
             let deadline = peer.deadline();
             if deadline <= now.boot {
                 due.push_back(peer.clone());
@@ -245,8 +265,8 @@ impl Handshakes {
         self.tick_by(next);
         for peer in due.drain(..) {
             let mut out = Outbox::new();
-            let event = peer.tunnel().tick(now, self.device.mtu(), &mut out);
-            self.device.send_to_peer(&peer, &out);
+            let event = peer.tunnel().tick(now, self.interface.mtu(), &mut out);
+            self.sockets.send_to_peer(&peer, &out, &self.stats.drops);
             self.tick_by(peer.deadline());
             self.log_event(now, &peer, event);
         }
@@ -255,7 +275,7 @@ impl Handshakes {
 
     /// Data workers only note what the kernel said, so that a log line never holds up a packet.
     fn log_send_errors(&mut self, now: Now) {
-        if let Some(error) = self.device.take_send_error()
+        if let Some(error) = self.sockets.take_send_error()
             && let Some(suppressed) = self.send_errors.check(now.boot)
         {
             warn!(%error, suppressed = some(suppressed), "cannot send to a peer's endpoint");
@@ -267,7 +287,7 @@ impl Handshakes {
             return;
         }
         if let Event::GaveUp { dropped } = event {
-            self.device
+            self.stats
                 .drops
                 .add(DropReason::TxHandshakeFailed, dropped as u64);
         }

@@ -32,7 +32,7 @@ pub(super) enum Job {
 }
 
 /// The workers' end of the queue.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HandshakeQueue {
     inbound: Sender<Job>,
     requests: Sender<Job>,

@@ -4,19 +4,21 @@
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use clockshim::BootInstant;
 
-use crate::device::Shared;
 use crate::device::stats::WorkerMetrics;
 use crate::packet::{self, Coalescer, Offloads};
+use crate::tun::{Queue, TunQueue};
 use crate::tuning::BusyPoll;
+use crate::udp::{Family, Sockets, Transport};
 use crate::workers::handshake_queue::InboundHandshake;
 use crate::workers::outbound::BATCHES_A_TURN;
+use crate::workers::{self, DataPath};
 use sys::poll;
-use sys::udp::{self as syscall, Received};
+use sys::udp::Received;
 use watchdog::thread::heartbeat::Stage;
 use wireguard::drop_reason::DropReason;
 use wireguard::endpoint::Endpoint;
@@ -54,12 +56,12 @@ struct Packet {
     ingress: BootInstant,
 }
 
-pub struct InboundWorker {
-    device: Arc<Shared>,
+pub struct InboundWorker<Q = TunQueue, T = Sockets> {
+    path: DataPath<Q, T>,
     metrics: Arc<WorkerMetrics>,
     index: usize,
     /// Family of sockets that goes first.
-    family: usize,
+    family: Family,
     arena: Box<[u8]>,
     receives: Vec<(Received, BootInstant)>,
     datagrams: Vec<Datagram>,
@@ -70,7 +72,7 @@ pub struct InboundWorker {
     busy_poll: BusyPoll,
 }
 
-impl std::fmt::Debug for InboundWorker {
+impl<Q, T> std::fmt::Debug for InboundWorker<Q, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.metrics.name())
     }
@@ -79,18 +81,21 @@ impl std::fmt::Debug for InboundWorker {
 impl InboundWorker {
     /// What the thread runs, as reports and backtraces name it.
     pub const FUNCTION: &str = concat!(module_path!(), "::InboundWorker::run");
+}
 
-    pub fn new(device: Arc<Shared>, index: usize) -> Self {
+impl<Q: Queue, T: Transport> InboundWorker<Q, T> {
+    pub fn new(path: DataPath<Q, T>, index: usize) -> Self {
+        let offload = path.interface.offload();
         let offloads = Offloads {
-            tcp: device.tun.offload().tcp,
-            udp: device.tun.offload().udp,
+            tcp: offload.tcp,
+            udp: offload.udp,
         };
         Self {
-            metrics: device.rx_metrics[index].clone(),
-            busy_poll: BusyPoll::new(device.tuning.busy_poll),
-            device,
+            metrics: path.stats.rx[index].clone(),
+            busy_poll: BusyPoll::new(path.busy_poll),
+            path,
             index,
-            family: 0,
+            family: Family::V4,
             arena: vec![0; ARENA_BYTES].into(),
             receives: Vec::with_capacity(MAX_RECEIVES),
             datagrams: Vec::with_capacity(MAX_DATAGRAMS),
@@ -103,33 +108,33 @@ impl InboundWorker {
 
     /// Until the device stops.
     pub fn run(mut self) {
-        let device = self.device.clone();
-        while !device.is_stopping() {
+        let path = self.path.clone();
+        while !path.shutdown.is_stopping() {
             // The port may have been changed: take the sockets anew each time.
-            let sockets = device.sockets();
-            let [v4, v6] = sockets.of_worker(self.index);
+            let sockets = path.sockets.get();
+            let [v4, v6] = sockets.descriptors(self.index);
             self.metrics.heartbeat().waits();
-            let waker = device.rx_waker(self.index);
+            let waker = path.sockets.rx_waker(self.index);
             match poll::readable([v4, v6, Some(waker.as_fd())], -1) {
                 Ok([_, _, woken]) if woken.readable => waker.clear(),
                 Ok(_) => {}
-                Err(error) => return device.worker_failed(self.metrics.name(), &error),
+                Err(error) => return path.shutdown.thread_failed(self.metrics.name(), &error),
             }
-            device.monitor.idle_wakeup.notify_busy(self.metrics.heartbeat());
+            path.monitor.idle_wakeup.notify_busy(self.metrics.heartbeat());
             let mut batches = 0;
             while batches < BATCHES_A_TURN {
-                if self.process_sockets([v4, v6]) {
+                if self.process_sockets(&sockets) {
                     self.busy_poll.found();
                     batches += 1;
-                } else if self.busy_poll.again(|| device.keeper.fast()) {
+                } else if self.busy_poll.again(|| path.keeper.fast()) {
                     self.metrics.heartbeat().yielded();
                 } else {
                     break;
                 }
-                if device.is_stopping() {
+                if path.shutdown.is_stopping() {
                     return;
                 }
-                if !Arc::ptr_eq(&sockets, &device.sockets()) {
+                if !Arc::ptr_eq(&sockets, &path.sockets.get()) {
                     break; // Else a flood to the old port would keep us from the new one.
                 }
             }
@@ -137,7 +142,7 @@ impl InboundWorker {
     }
 
     /// One batch, if the sockets have something.
-    pub fn process_sockets(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> bool {
+    pub fn process_sockets(&mut self, sockets: &T) -> bool {
         let is_some = self.receive_batch(sockets) > 0;
         if is_some {
             self.process_batch();
@@ -146,30 +151,28 @@ impl InboundWorker {
     }
 
     /// Takes what the sockets have, without waiting. Gives the number of calls that brought something.
-    fn receive_batch(&mut self, sockets: [Option<BorrowedFd<'_>>; 2]) -> usize {
+    fn receive_batch(&mut self, sockets: &T) -> usize {
         self.metrics.heartbeat().enter(Stage::Read);
         self.receives.clear();
         self.datagrams.clear();
         let mut used = 0;
         // In turn, so that a flood in one family does not keep the other waiting.
-        self.family ^= 1;
-        for fd in [sockets[self.family], sockets[self.family ^ 1]]
-            .into_iter()
-            .flatten()
-        {
+        self.family = self.family.other();
+        for family in [self.family, self.family.other()] {
             while self.receives.len() < MAX_RECEIVES && self.arena.len() - used >= MAX_RECEIVE {
-                let received = match syscall::receive(fd, &mut self.arena[used..used + MAX_RECEIVE]) {
-                    Ok(received) => received,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        if self.needs_backoff(&error) {
-                            break;
+                let received =
+                    match sockets.receive(self.index, family, &mut self.arena[used..used + MAX_RECEIVE]) {
+                        Ok(received) => received,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        Err(error) => {
+                            if self.needs_backoff(&error) {
+                                break;
+                            }
+                            continue;
                         }
-                        continue;
-                    }
-                };
+                    };
                 self.metrics.heartbeat().enter(Stage::Stamp);
-                let stamp = self.device.keeper.fast();
+                let stamp = self.path.keeper.fast();
                 self.metrics.heartbeat().enter(Stage::Read);
                 self.classify(&received, used);
                 self.receives.push((received, stamp));
@@ -189,7 +192,7 @@ impl InboundWorker {
                 libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EMSGSIZE,
             ) => false,
             _ => {
-                let _ = poll::readable([Some(self.device.stop_waker().as_fd())], ERROR_PAUSE_MS);
+                let _ = poll::readable([Some(self.path.shutdown.descriptor())], ERROR_PAUSE_MS);
                 true
             }
         }
@@ -217,11 +220,11 @@ impl InboundWorker {
                         from: received.from,
                         local: received.local,
                     };
-                    if !self.device.handshakes.push(inbound) {
-                        self.device.drops.add(DropReason::HandshakeQueueFull, 1);
+                    if !self.path.handshakes.push(inbound) {
+                        self.path.stats.drops.add(DropReason::HandshakeQueueFull, 1);
                     }
                 }
-                None => self.device.drops.add(DropReason::Malformed, 1),
+                None => self.path.stats.drops.add(DropReason::Malformed, 1),
             }
             at = range.end;
             if at >= end {
@@ -244,10 +247,11 @@ impl InboundWorker {
                         next.receiver_index == first.receiver_index && next.receive == first.receive
                     })
                     .count();
-            match self.device.indices.peer(first.receiver_index) {
+            match self.path.peers.by_index(first.receiver_index) {
                 Some(peer) => self.open(from..to, peer, &mut opened),
                 None => self
-                    .device
+                    .path
+                    .stats
                     .drops
                     .add(DropReason::UnknownIndex, (to - from) as u64),
             }
@@ -260,7 +264,7 @@ impl InboundWorker {
 
     /// Opens a run of data messages of one session under one lock.
     fn open(&mut self, run: Range<usize>, peer: Arc<Peer>, used: &mut usize) {
-        let (device, heartbeat) = (&self.device, self.metrics.heartbeat());
+        let (path, heartbeat) = (&self.path, self.metrics.heartbeat());
         heartbeat.enter(Stage::Open);
         let (received, ingress) = self.receives[self.datagrams[run.start].receive];
         let (mut authentic, mut confirmed, mut payload) = (false, false, false);
@@ -273,7 +277,7 @@ impl InboundWorker {
             let received = match tunnel.open(ingress, message, room) {
                 Ok(received) => received,
                 Err(reason) => {
-                    device.drops.add(reason, 1);
+                    path.stats.drops.add(reason, 1);
                     continue;
                 }
             };
@@ -281,7 +285,7 @@ impl InboundWorker {
             confirmed |= received.confirmed;
             match received.opened {
                 Opened::Keepalive => {}
-                Opened::NotIp => device.drops.add(DropReason::RxMalformed, 1),
+                Opened::NotIp => path.stats.drops.add(DropReason::RxMalformed, 1),
                 Opened::Packet { len, source } => {
                     payload = true;
                     if packet::inner_length(&room[..len]).is_ok_and(|inner| inner == len) {
@@ -295,7 +299,7 @@ impl InboundWorker {
                         *used += message.len() - DATA_OVERHEAD;
                         heartbeat.packets(1);
                     } else {
-                        device.drops.add(DropReason::RxMalformed, 1);
+                        path.stats.drops.add(DropReason::RxMalformed, 1);
                     }
                 }
             }
@@ -303,10 +307,10 @@ impl InboundWorker {
         if authentic {
             tunnel.roam(Endpoint::new(received.from, received.local));
             heartbeat.enter(Stage::Stamp);
-            let attend = tunnel.data_received(device.now(), confirmed, payload);
+            let attend = tunnel.data_received(workers::now(&path.keeper), confirmed, payload);
             drop(tunnel);
             if attend {
-                device.handshakes.request_service(&peer);
+                path.handshakes.request_service(&peer);
             }
         } else {
             drop(tunnel);
@@ -317,13 +321,14 @@ impl InboundWorker {
     /// Keeps the packets whose source routes back to the very peer that sent them, over all peers' allowed IPs.
     fn check_sources(&mut self) {
         self.metrics.heartbeat().enter(Stage::Route);
-        if !self.device.is_up() {
-            self.device
+        if !self.path.interface.is_up() {
+            self.path
+                .stats
                 .drops
                 .add(DropReason::InterfaceDown, self.packets.len() as u64);
             return self.packets.clear();
         }
-        let routing = self.device.routing.read();
+        let routing = self.path.peers.allowed_ips();
         let mut last: Option<(IpAddr, usize, bool)> = None;
         let peers = &self.peers;
         let mut spoofed = 0;
@@ -339,31 +344,31 @@ impl InboundWorker {
             honest
         });
         if spoofed > 0 {
-            self.device.drops.add(DropReason::RxSpoofedSource, spoofed);
+            self.path.stats.drops.add(DropReason::RxSpoofedSource, spoofed);
         }
     }
 
     /// Puts segments together again and gives them to the interface.
     fn write(&mut self) {
         self.metrics.heartbeat().enter(Stage::Write);
-        let queue = self.device.tun.queue(self.index);
+        let queue = self.path.interface.queue(self.index);
         for packet in &self.packets {
             self.coalescer.push(&self.opened, packet.range.clone());
         }
         let mut failed = 0;
         self.coalescer.flush(&mut self.opened, |header, parts| {
-            if queue.write(&header, parts).is_err() {
+            if queue.write_packet(&header, parts).is_err() {
                 failed += parts.len() as u64;
             }
         });
         if failed > 0 {
-            self.device.drops.add(DropReason::RxTunError, failed);
+            self.path.stats.drops.add(DropReason::RxTunError, failed);
         }
     }
 
     fn account(&mut self) {
         self.metrics.heartbeat().enter(Stage::Stamp);
-        let egress = self.device.keeper.fast();
+        let egress = self.path.keeper.fast();
         let mut residence = self.metrics.residence();
         // What came in one call has one stamp.
         for run in self.packets.chunk_by(|a, b| a.ingress == b.ingress) {

@@ -2,17 +2,16 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use clockshim::BootInstant;
 
-use crate::device::Shared;
 use crate::device::stats::WorkerMetrics;
 use crate::packet::{self, Segmenter, VnetHeader};
-use crate::tun::{self, Queue};
+use crate::tun::{self, Queue, TunQueue};
 use crate::tuning::BusyPoll;
-use crate::udp::{SendBatch, SendFailure};
+use crate::udp::{SendBatch, SendFailure, Sockets, Transport};
+use crate::workers::DataPath;
 use sys::poll;
 use watchdog::thread::heartbeat::Stage;
 use wireguard::drop_reason::DropReason;
@@ -42,8 +41,8 @@ struct Read {
     sealed: u64,
 }
 
-pub struct OutboundWorker {
-    device: Arc<Shared>,
+pub struct OutboundWorker<Q = TunQueue, T = Sockets> {
+    path: DataPath<Q, T>,
     metrics: Arc<WorkerMetrics>,
     index: usize,
     arena: Box<[u8]>,
@@ -54,7 +53,7 @@ pub struct OutboundWorker {
     busy_poll: BusyPoll,
 }
 
-impl std::fmt::Debug for OutboundWorker {
+impl<Q, T> std::fmt::Debug for OutboundWorker<Q, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.metrics.name())
     }
@@ -63,12 +62,14 @@ impl std::fmt::Debug for OutboundWorker {
 impl OutboundWorker {
     /// What the thread runs, as reports and backtraces name it.
     pub const FUNCTION: &str = concat!(module_path!(), "::OutboundWorker::run");
+}
 
-    pub fn new(device: Arc<Shared>, index: usize) -> Self {
+impl<Q: Queue, T: Transport> OutboundWorker<Q, T> {
+    pub fn new(path: DataPath<Q, T>, index: usize) -> Self {
         Self {
-            metrics: device.tx_metrics[index].clone(),
-            busy_poll: BusyPoll::new(device.tuning.busy_poll),
-            device,
+            metrics: path.stats.tx[index].clone(),
+            busy_poll: BusyPoll::new(path.busy_poll),
+            path,
             index,
             arena: vec![0; ARENA_BYTES].into(),
             reads: Vec::with_capacity(MAX_READS),
@@ -79,40 +80,41 @@ impl OutboundWorker {
 
     /// Until the device stops or the interface is gone.
     pub fn run(mut self) {
-        let device = self.device.clone();
-        let queue = device.tun.queue(self.index);
-        let turn = if device.never_yield {
+        let path = self.path.clone();
+        let queue = path.interface.queue(self.index);
+        let name = path.interface.first_name();
+        let turn = if path.never_yield {
             usize::MAX
         } else {
             BATCHES_A_TURN
         };
-        while !device.is_stopping() {
+        while !path.shutdown.is_stopping() {
             self.metrics.heartbeat().waits();
-            match poll::readable([Some(queue.as_fd()), Some(device.stop_waker().as_fd())], -1) {
-                Ok([tun, _]) if tun.failed && !tun.readable => return device.interface_gone(),
+            match poll::readable([Some(queue.as_fd()), Some(path.shutdown.descriptor())], -1) {
+                Ok([tun, _]) if tun.failed && !tun.readable => return path.shutdown.interface_deleted(name),
                 Ok(_) => {}
-                Err(error) => return device.worker_failed(self.metrics.name(), &error),
+                Err(error) => return path.shutdown.thread_failed(self.metrics.name(), &error),
             }
-            device.monitor.idle_wakeup.notify_busy(self.metrics.heartbeat());
+            path.monitor.idle_wakeup.notify_busy(self.metrics.heartbeat());
             let mut batches = 0;
-            while batches < turn && !device.is_stopping() {
+            while batches < turn && !path.shutdown.is_stopping() {
                 match self.process_queue(queue) {
                     Ok(true) => {
                         self.busy_poll.found();
                         batches += 1;
                     }
-                    Ok(false) if self.busy_poll.again(|| device.keeper.fast()) => {
+                    Ok(false) if self.busy_poll.again(|| path.keeper.fast()) => {
                         self.metrics.heartbeat().yielded();
                     }
                     Ok(false) => break,
-                    Err(error) => return device.queue_failed(self.metrics.name(), &error),
+                    Err(error) => return path.shutdown.queue_failed(self.metrics.name(), name, &error),
                 }
             }
         }
     }
 
     /// One batch, if the interface has something.
-    pub fn process_queue(&mut self, queue: &Queue) -> io::Result<bool> {
+    pub fn process_queue(&mut self, queue: &Q) -> io::Result<bool> {
         let is_some = self.read_batch(queue)? > 0;
         if is_some {
             self.process_batch();
@@ -121,28 +123,28 @@ impl OutboundWorker {
     }
 
     /// Takes what the interface has, without waiting. Gives the number of reads.
-    fn read_batch(&mut self, queue: &Queue) -> io::Result<usize> {
+    fn read_batch(&mut self, queue: &Q) -> io::Result<usize> {
         self.metrics.heartbeat().enter(Stage::Read);
         self.reads.clear();
         let mut used = 0;
         while self.reads.len() < MAX_READS && self.arena.len() - used >= tun::MAX_READ + packet::PADDING {
-            let len = match queue.read(&mut self.arena[used..]) {
+            let len = match queue.read_packet(&mut self.arena[used..]) {
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // The kernel has dropped a superpacket for which a vnet header has no words.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    self.device.drops.add(DropReason::TxMalformed, 1);
+                    self.path.stats.drops.add(DropReason::TxMalformed, 1);
                     break;
                 }
                 Err(error) => return Err(error),
             };
             self.metrics.heartbeat().enter(Stage::Stamp);
-            let ingress = self.device.keeper.fast();
+            let ingress = self.path.keeper.fast();
             self.metrics.heartbeat().enter(Stage::Read);
-            let (header, start) = if queue.vnet() {
+            let (header, start) = if queue.has_vnet_header() {
                 let Some((header, _)) = self.arena[used..used + len].split_first_chunk() else {
-                    self.device.drops.add(DropReason::TxMalformed, 1);
+                    self.path.stats.drops.add(DropReason::TxMalformed, 1);
                     continue;
                 };
                 (VnetHeader::decode(header), used + VnetHeader::LEN)
@@ -187,11 +189,11 @@ impl OutboundWorker {
     fn route(&mut self) {
         self.metrics.heartbeat().enter(Stage::Route);
         self.peers.clear();
-        let routing = self.device.routing.read();
+        let routing = self.path.peers.allowed_ips();
         let mut last = None;
         for read in &mut self.reads {
             let Ok(destination) = packet::destination(&self.arena[read.packet.clone()]) else {
-                self.device.drops.add(DropReason::TxMalformed, 1);
+                self.path.stats.drops.add(DropReason::TxMalformed, 1);
                 continue;
             };
             // Mostly a batch is for one: it is looked for once.
@@ -203,7 +205,7 @@ impl OutboundWorker {
             };
             last = Some((destination, read.peer));
             if read.peer.is_none() {
-                self.device.drops.add(DropReason::TxNoPeer, 1);
+                self.path.stats.drops.add(DropReason::TxNoPeer, 1);
             }
         }
     }
@@ -217,35 +219,35 @@ impl OutboundWorker {
 
     /// Seals a run of reads under one lock.
     fn seal(&mut self, run: Range<usize>, peer: usize) {
-        let (device, heartbeat, peer) = (&self.device, self.metrics.heartbeat(), &self.peers[peer]);
-        let mtu = device.mtu();
+        let (path, heartbeat, peer) = (&self.path, self.metrics.heartbeat(), &self.peers[peer]);
+        let mtu = path.interface.mtu();
         heartbeat.enter(Stage::Seal);
         let mut tunnel = peer.tunnel();
         let Some(endpoint) = tunnel.endpoint else {
-            return device.drops.add(DropReason::TxNoEndpoint, run.len() as u64);
+            return path.stats.drops.add(DropReason::TxNoEndpoint, run.len() as u64);
         };
         let (tag, mut sealed, mut attend) = (run.start, 0, false);
         for read in &mut self.reads[run] {
             if tunnel.is_own_message(&self.arena[read.packet.clone()]) {
-                device.drops.add(DropReason::TxLoop, 1);
+                path.stats.drops.add(DropReason::TxLoop, 1);
                 continue;
             }
             let buffer = &mut self.arena[read.packet.start..read.packet.end + packet::PADDING];
             let Ok(mut segments) = Segmenter::new(read.header, buffer, read.packet.len()) else {
-                device.drops.add(DropReason::TxMalformed, 1);
+                path.stats.drops.add(DropReason::TxMalformed, 1);
                 continue;
             };
             while let Some(segment) = segments.next(|len| padded_len(len, mtu)) {
                 // Every packet has a stamp of its own, by which the age of its key is judged.
                 heartbeat.enter(Stage::Stamp);
-                let stamp = device.keeper.fast();
+                let stamp = path.keeper.fast();
                 heartbeat.enter(Stage::Seal);
                 let size = segment.padded.len() + DATA_OVERHEAD;
                 if self.send_batch.room(size).is_none() {
                     // A superpacket of very small segments: send what there is, lock or no lock.
-                    let sockets = device.sockets();
-                    self.send_batch.send(&sockets, self.index, |outcome| {
-                        device.drops.add(DropReason::TxSendError, outcome.lost);
+                    let sockets = path.sockets.get();
+                    self.send_batch.send(&*sockets, self.index, |outcome| {
+                        path.stats.drops.add(DropReason::TxSendError, outcome.lost);
                     });
                 }
                 let Some(room) = self.send_batch.room(size) else {
@@ -259,7 +261,9 @@ impl OutboundWorker {
                     }
                     None => {
                         let overflow = tunnel.stage(segment.packet());
-                        device.drops.add(DropReason::TxStagedOverflow, overflow as u64);
+                        path.stats
+                            .drops
+                            .add(DropReason::TxStagedOverflow, overflow as u64);
                         attend = true;
                     }
                 }
@@ -268,11 +272,11 @@ impl OutboundWorker {
         }
         if sealed > 0 {
             heartbeat.enter(Stage::Stamp);
-            attend |= tunnel.data_sent(device.keeper.fast());
+            attend |= tunnel.data_sent(path.keeper.fast());
         }
         drop(tunnel);
         if attend {
-            device.handshakes.request_service(peer);
+            path.handshakes.request_service(peer);
         }
     }
 
@@ -281,9 +285,9 @@ impl OutboundWorker {
             return;
         }
         self.metrics.heartbeat().enter(Stage::Send);
-        let sockets = self.device.sockets();
-        let (device, reads, peers) = (&self.device, &self.reads, &self.peers);
-        self.send_batch.send(&sockets, self.index, |outcome| {
+        let sockets = self.path.sockets.get();
+        let (path, reads, peers) = (&self.path, &self.reads, &self.peers);
+        self.send_batch.send(&*sockets, self.index, |outcome| {
             if let (Some(endpoint), Some(peer)) = (outcome.changed, reads[outcome.tag].peer) {
                 peers[peer].tunnel().resettle(endpoint);
             }
@@ -294,9 +298,9 @@ impl OutboundWorker {
                 } else {
                     DropReason::TxSendError
                 };
-                device.drops.add(reason, outcome.lost);
+                path.stats.drops.add(reason, outcome.lost);
                 if let Some(SendFailure::Refused(errno)) = outcome.failure {
-                    device.note_send_error(errno);
+                    path.sockets.note_send_error(errno);
                 }
             }
         });
@@ -304,7 +308,7 @@ impl OutboundWorker {
 
     fn account(&mut self) {
         self.metrics.heartbeat().enter(Stage::Stamp);
-        let egress = self.device.keeper.fast();
+        let egress = self.path.keeper.fast();
         let mut residence = self.metrics.residence();
         for read in self.reads.iter().filter(|read| read.sealed > 0) {
             residence.record(egress.saturating_since(read.ingress), read.sealed);
