@@ -73,6 +73,20 @@ impl Vector for VectorAvx2 {
     }
 
     #[inline(always)]
+    fn load_window(cpu: Cpu<Self>, bytes: &[u8], offset: isize) -> Self {
+        let start = usize::try_from(offset).unwrap_or(0).min(bytes.len());
+        let bytes = &bytes[start..];
+        if offset >= 0 && bytes.len() >= Self::BYTES {
+            return Self::load(cpu, bytes);
+        }
+        let mut padded = [0; Self::BYTES];
+        let before = usize::try_from(-offset).unwrap_or(0).min(Self::BYTES);
+        let length = bytes.len().min(Self::BYTES - before);
+        padded[before..before + length].copy_from_slice(&bytes[..length]);
+        Self::load(cpu, &padded)
+    }
+
+    #[inline(always)]
     fn store(self, bytes: &mut [u8]) {
         let bytes = &mut bytes[..Self::BYTES];
         // SAFETY: a value proves the instructions; the slice holds 32 bytes, and the store needs no

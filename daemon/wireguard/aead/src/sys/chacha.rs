@@ -74,35 +74,16 @@ macro_rules! quarter {
     };
 }
 
-/// What is computed between the steps of a double round. It fills the gaps that ChaCha20 leaves in the
-/// processor's units, since its rotations take only half of them.
-pub(super) trait Between {
-    /// After step `step`, from 0 to 7.
-    fn after(&mut self, step: usize);
-}
-
-impl Between for () {
-    #[inline(always)]
-    fn after(&mut self, _: usize) {}
-}
-
-/// Eight steps of four quarters.
+/// Eight steps of four quarters. Other work next to it fills the gaps that ChaCha20 leaves in the processor's units, since
+/// its rotations take only half of them.
 #[inline(always)]
-pub(super) fn double_round<V: Vector>(v: &mut [V; 16], between: &mut impl Between) {
+pub(super) fn double_round<V: Vector>(v: &mut [V; 16]) {
     quarter!(v, 16, (0, 4, 12), (1, 5, 13), (2, 6, 14), (3, 7, 15));
-    between.after(0);
     quarter!(v, 12, (8, 12, 4), (9, 13, 5), (10, 14, 6), (11, 15, 7));
-    between.after(1);
     quarter!(v, 8, (0, 4, 12), (1, 5, 13), (2, 6, 14), (3, 7, 15));
-    between.after(2);
     quarter!(v, 7, (8, 12, 4), (9, 13, 5), (10, 14, 6), (11, 15, 7));
-    between.after(3);
     quarter!(v, 16, (0, 5, 15), (1, 6, 12), (2, 7, 13), (3, 4, 14));
-    between.after(4);
     quarter!(v, 12, (10, 15, 5), (11, 12, 6), (8, 13, 7), (9, 14, 4));
-    between.after(5);
     quarter!(v, 8, (0, 5, 15), (1, 6, 12), (2, 7, 13), (3, 4, 14));
-    between.after(6);
     quarter!(v, 7, (10, 15, 5), (11, 12, 6), (8, 13, 7), (9, 14, 4));
-    between.after(7);
 }

@@ -3,9 +3,6 @@
 
 use super::vector::{Cpu, Vector};
 
-/// Vectors that are read for one step of the sum: `CHUNK` bytes.
-pub(super) const MAX_CHUNK: usize = 128;
-
 /// The order in which [`Field::blocks`] puts the blocks of a chunk into lanes: `lane` holds this block.
 pub(super) const fn block_of_lane(lane: usize, lanes: usize) -> usize {
     lane / 2 + lane % 2 * (lanes / 2)
@@ -30,7 +27,11 @@ const fn tops(top: u64, lanes: usize) -> [[u64; 8]; 8] {
 /// Four chunks of one message and what they are multiplied by; [`Field::absorb`] takes them.
 #[derive(Debug)]
 pub(super) struct Quad<'a, F: Field> {
-    pub(super) chunks: [&'a [u8]; 4],
+    pub(super) text: &'a [u8],
+    /// Where the first chunk begins in `text`: before it, if there are empty blocks in front.
+    pub(super) offset: isize,
+    /// The block of lengths, in the last lane of the last chunk, or zeros.
+    pub(super) lengths: F::V,
     /// Bit 128 of the blocks of the first chunk, which may have empty blocks in front.
     pub(super) top: F::V,
     /// r^4L, r^3L, r^2L, r^L first, where L is the number of lanes.
@@ -65,8 +66,8 @@ pub(super) trait Field: Copy + std::fmt::Debug {
     fn carry(cpu: Cpu<Self::V>, sum: Self::Sum) -> Self::Element;
     /// From an element a packet to a packet a lane: in item `i`, lane `i` of all. `LANES` of each.
     fn transpose(elements: [Self::Element; 8]) -> [Self::Element; 8];
-    /// A lane as the lowest 128 bits of the number from 0 to 2^130 - 6.
-    fn reduce(element: &Self::Element, lane: usize) -> u128;
+    /// The lowest 128 bits of the numbers from 0 to 2^130 - 6, as the low and the high halves.
+    fn reduce(cpu: Cpu<Self::V>, element: Self::Element) -> (Self::V, Self::V);
 
     /// Five double rounds on `rows`, and with them `sum * r^4L + c0 * r^3L + c1 * r^2L + c2 * r^L + c3`.
     fn absorb(
@@ -84,12 +85,7 @@ pub(super) trait Field: Copy + std::fmt::Debug {
         for i in 0..4 {
             let power = Self::broadcast(cpu, &quad.powers[i], quad.lane);
             Self::multiply_add(&mut products, element, &power);
-            let top = if i == 0 {
-                quad.top
-            } else {
-                Self::V::splat64(cpu, Self::TOP)
-            };
-            element = Self::blocks(cpu, quad.chunks[i], top);
+            element = Self::quad_blocks(cpu, quad, i);
         }
         Self::add(Self::carry(cpu, products), element)
     }
@@ -101,12 +97,36 @@ pub(super) trait Field: Copy + std::fmt::Debug {
         Self::carry(cpu, sum)
     }
 
-    /// The blocks of a chunk, in the order of [`block_of_lane`].
+    /// The blocks of the chunk that begins at `offset`, in the order of [`block_of_lane`]. Where it sticks out of `text`
+    /// there are zeros.
     #[inline(always)]
-    fn blocks(cpu: Cpu<Self::V>, chunk: &[u8], top: Self::V) -> Self::Element {
-        let first = Self::V::load(cpu, chunk);
-        let second = Self::V::load(cpu, &chunk[Self::V::BYTES..]);
+    fn blocks(
+        cpu: Cpu<Self::V>,
+        text: &[u8],
+        offset: isize,
+        top: Self::V,
+        lengths: Self::V,
+    ) -> Self::Element {
+        let first = Self::V::load_window(cpu, text, offset);
+        let second = Self::V::load_window(cpu, text, offset + Self::V::BYTES as isize);
         let (low, high) = first.interleave64(second);
-        Self::element(cpu, low, high, top)
+        Self::element(cpu, low, high.or(lengths), top)
+    }
+
+    /// Chunk `i` of four.
+    #[inline(always)]
+    fn quad_blocks(cpu: Cpu<Self::V>, quad: &Quad<'_, Self>, i: usize) -> Self::Element {
+        let top = if i == 0 {
+            quad.top
+        } else {
+            Self::V::splat64(cpu, Self::TOP)
+        };
+        let lengths = if i == 3 {
+            quad.lengths
+        } else {
+            Self::V::splat64(cpu, 0)
+        };
+        let offset = quad.offset + (i * 2 * Self::V::BYTES) as isize;
+        Self::blocks(cpu, quad.text, offset, top, lengths)
     }
 }

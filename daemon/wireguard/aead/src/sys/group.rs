@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 
 use super::chacha::{self, Inputs, double_round};
 use super::field::Field;
-use super::poly::{Authenticator, OneTimeKey, Position, Powers};
+use super::poly::{Authenticator, OneTimeKeys, Position, Powers};
 use super::vector::{Cpu, Vector};
 use crate::packet::Packet;
 
@@ -125,17 +125,17 @@ pub(super) fn process<F: Field, const OPEN: bool>(
     let mut units = [Unit::new(), Unit::new()];
     let [unit, next] = &mut units;
 
-    let mut keys = ArrayVec::<OneTimeKey, GROUP>::new();
+    let mut keys = OneTimeKeys::<F::V>::new();
     let mut keystream = loop {
         unit.fill(cpu, &mut cursor, packets);
         let mut rows = chacha::state(cpu, key, &unit.inputs);
         for _ in 0..10 {
-            double_round(&mut rows, &mut ());
+            double_round(&mut rows);
         }
         let keystream = chacha::keystream(cpu, rows, key, &unit.inputs);
         let parts = BLOCK / F::V::BYTES;
         for lane in 0..unit.keys {
-            keys.push(OneTimeKey::new(&keystream[lane * parts]));
+            keys.push(keystream[lane * parts]);
         }
         if keys.len() == packets.len() {
             break keystream;

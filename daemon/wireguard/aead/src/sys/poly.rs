@@ -5,7 +5,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::field::{Field, MAX_CHUNK, Quad, block_of_lane};
+use super::field::{Field, Quad, block_of_lane};
 use super::group::GROUP;
 use super::vector::{Cpu, Vector};
 use crate::packet::Packet;
@@ -13,23 +13,11 @@ use crate::packet::Packet;
 /// Bytes of a block of Poly1305.
 const BLOCK: usize = 16;
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OneTimeKey {
-    pub(super) r: [u64; 2],
-    pub(super) s: u128,
-}
+/// The bits that r has.
+const CLAMP: [u64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
 
-impl OneTimeKey {
-    /// From the first 32 bytes of a packet's block 0.
-    #[inline(always)]
-    pub(super) fn new<V: Vector>(block: &V) -> Self {
-        let [r0, r1, s0, s1] = [0, 1, 2, 3].map(|lane| block.word64(lane));
-        Self {
-            r: [r0 & 0x0fff_fffc_0fff_ffff, r1 & 0x0fff_fffc_0fff_fffc],
-            s: u128::from(s0) | u128::from(s1) << 64,
-        }
-    }
-}
+/// The first vectors of the packets' blocks 0: their 64-bit words 0 and 1 are r, 2 and 3 are s.
+pub(super) type OneTimeKeys<V> = ArrayVec<V, GROUP>;
 
 /// A place in the texts of a group: all before it, packet after packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +49,7 @@ impl<F: Field> Powers<F> {
 
     /// Fills in those of a group. This is no constructor, so that the arrays stay where they are.
     #[inline(always)]
-    pub(super) fn compute(&mut self, cpu: Cpu<F::V>, keys: &[OneTimeKey], packets: &[Packet<'_>]) {
+    pub(super) fn compute(&mut self, cpu: Cpu<F::V>, keys: &[F::V], packets: &[Packet<'_>]) {
         let has_quads = packets
             .iter()
             .any(|packet| Layout::new::<F::V>(packet.text_len()).chunks >= 4);
@@ -72,12 +60,12 @@ impl<F: Field> Powers<F> {
 
     /// Adds those of up to `LANES` packets. Only `has_quads` asks for more than r^L.
     #[inline(always)]
-    fn add(&mut self, cpu: Cpu<F::V>, keys: &[OneTimeKey], has_quads: bool) {
-        let (mut low, mut high) = ([0; 8], [0; 8]);
-        for (key, (low, high)) in keys.iter().zip(low.iter_mut().zip(&mut high)) {
-            [*low, *high] = key.r;
-        }
-        let (low, high) = (F::V::load64(cpu, &low), F::V::load64(cpu, &high));
+    fn add(&mut self, cpu: Cpu<F::V>, keys: &[F::V], has_quads: bool) {
+        let mut rows = [F::V::splat64(cpu, 0); 8];
+        rows[..keys.len()].copy_from_slice(keys);
+        let rows = F::V::transpose64(rows);
+        let low = rows[0].and(F::V::splat64(cpu, CLAMP[0]));
+        let high = rows[1].and(F::V::splat64(cpu, CLAMP[1]));
         let r = F::element(cpu, low, high, F::V::splat64(cpu, 0));
         let by_r = F::factor(r);
         let r2 = F::multiply(cpu, r, &by_r);
@@ -111,6 +99,18 @@ impl<F: Field> Powers<F> {
     }
 }
 
+/// The second half of a one-time key.
+#[inline(always)]
+fn one_time_s<V: Vector>(key: &V) -> u128 {
+    u128::from(key.word64(2)) | u128::from(key.word64(3)) << 64
+}
+
+/// Of two vectors with the halves of numbers, the number in a lane.
+#[inline(always)]
+fn number<V: Vector>(low: &V, high: &V, lane: usize) -> u128 {
+    u128::from(low.word64(lane)) | u128::from(high.word64(lane)) << 64
+}
+
 /// How a packet is cut into chunks.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
@@ -141,9 +141,6 @@ impl Layout {
     }
 }
 
-/// Chunks that are not whole in the packet.
-type Staging = [u8; 2 * MAX_CHUNK];
-
 pub(super) struct Authenticator<'a, F: Field> {
     cpu: Cpu<F::V>,
     powers: &'a Powers<F>,
@@ -153,13 +150,9 @@ pub(super) struct Authenticator<'a, F: Field> {
     /// Chunks of this packet that are through.
     chunks: usize,
     sum: F::Element,
-    first: Staging,
-    last: Staging,
 }
 
 impl<'a, F: Field> Authenticator<'a, F> {
-    const CHUNK: usize = F::V::LANES * BLOCK;
-
     /// `sums` is empty.
     #[inline(always)]
     pub(super) fn new(
@@ -175,8 +168,6 @@ impl<'a, F: Field> Authenticator<'a, F> {
             layout: Layout::new::<F::V>(packets.first().map_or(0, Packet::text_len)),
             chunks: 0,
             sum: Self::zero(cpu),
-            first: [0; 2 * MAX_CHUNK],
-            last: [0; 2 * MAX_CHUNK],
         }
     }
 
@@ -191,7 +182,7 @@ impl<'a, F: Field> Authenticator<'a, F> {
     pub(super) fn rounds(&mut self, rows: &mut [F::V; 16], packets: &[Packet<'_>], ready: Position) {
         if !self.has_quad(packets, ready) {
             for _ in 0..5 {
-                super::chacha::double_round(rows, &mut ());
+                super::chacha::double_round(rows);
             }
             return;
         }
@@ -259,47 +250,57 @@ impl<'a, F: Field> Authenticator<'a, F> {
     #[inline(always)]
     fn absorb_head(&mut self, text: &[u8], count: usize) {
         let cpu = self.cpu;
-        let set = self.sums.len() / F::V::LANES;
-        let power = F::broadcast(
-            cpu,
-            &self.powers.quads[4 * set + 3],
-            self.sums.len() % F::V::LANES,
-        );
+        let packet = self.sums.len();
         for index in 0..count {
-            self.stage(text, index);
-            let blocks = F::blocks(cpu, self.chunk(text, index), self.top(index));
-            self.sum = if index == 0 {
-                blocks
+            let blocks = F::blocks(
+                cpu,
+                text,
+                self.offset(index),
+                self.top(index),
+                self.lengths(index),
+            );
+            if index == 0 {
+                self.sum = blocks;
             } else {
-                F::add(F::multiply(cpu, self.sum, &power), blocks)
-            };
+                let last = &self.powers.quads[packet / F::V::LANES * 4 + 3];
+                let power = F::broadcast(cpu, last, packet % F::V::LANES);
+                self.sum = F::add(F::multiply(cpu, self.sum, &power), blocks);
+            }
         }
         self.chunks = count;
     }
 
     /// The next four chunks.
     #[inline(always)]
-    fn quad<'b>(&'b mut self, packets: &'b [Packet<'_>]) -> Quad<'b, F> {
+    fn quad<'b>(&'b self, packets: &'b [Packet<'_>]) -> Quad<'b, F> {
         let packet = self.sums.len();
-        let text = packets[packet].text();
-        let from = self.chunks;
-        if from == 0 {
-            self.stage(text, 0);
-        }
-        if from + 4 == self.layout.chunks {
-            self.stage(text, from + 3);
-        }
         Quad {
-            chunks: [
-                self.chunk(text, from),
-                self.chunk(text, from + 1),
-                self.chunk(text, from + 2),
-                self.chunk(text, from + 3),
-            ],
-            top: self.top(from),
+            text: packets[packet].text(),
+            offset: self.offset(self.chunks),
+            top: self.top(self.chunks),
+            lengths: self.lengths(self.chunks + 3),
             powers: &self.powers.quads[packet / F::V::LANES * 4..],
             lane: packet % F::V::LANES,
         }
+    }
+
+    /// Where a chunk begins in the text.
+    #[inline(always)]
+    fn offset(&self, index: usize) -> isize {
+        (index * F::V::LANES * BLOCK) as isize - (self.layout.pad * BLOCK) as isize
+    }
+
+    /// The block of lengths, if it is in this chunk: no associated data, and so many bytes of text.
+    #[inline(always)]
+    fn lengths(&self, index: usize) -> F::V {
+        const LAST: [[u64; 8]; 2] = [[0, 0, 0, u64::MAX, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, u64::MAX]];
+        let length = if index + 1 == self.layout.chunks {
+            self.layout.length as u64
+        } else {
+            0
+        };
+        let last = F::V::load64(self.cpu, &LAST[F::V::LANES / 8]);
+        F::V::splat64(self.cpu, length).and(last)
     }
 
     /// Bit 128 of the blocks of a chunk.
@@ -309,47 +310,9 @@ impl<'a, F: Field> Authenticator<'a, F> {
         F::V::load64(self.cpu, &F::TOPS[pad])
     }
 
-    /// Puts a chunk together that is not whole in the packet.
-    #[inline(always)]
-    fn stage(&mut self, text: &[u8], index: usize) {
-        let is_last = index + 1 == self.layout.chunks;
-        let staging = if is_last {
-            &mut self.last
-        } else if index == 0 {
-            &mut self.first
-        } else {
-            return;
-        };
-        let start = if index == 0 { self.layout.pad * BLOCK } else { 0 };
-        let mut text = &text[self.layout.text_before::<F::V>(index)..];
-        let zero = F::V::splat32(self.cpu, 0);
-        zero.store(staging);
-        zero.store(&mut staging[F::V::BYTES..]);
-        for part in staging[start..][..Self::CHUNK].chunks_exact_mut(F::V::BYTES) {
-            F::V::load_prefix(self.cpu, text).store(part);
-            text = text.get(F::V::BYTES..).unwrap_or_default();
-        }
-        if is_last {
-            let lengths = &mut staging[Self::CHUNK - BLOCK..Self::CHUNK];
-            lengths[..8].fill(0);
-            lengths[8..].copy_from_slice(&(self.layout.length as u64).to_le_bytes());
-        }
-    }
-
-    #[inline(always)]
-    fn chunk<'b>(&'b self, text: &'b [u8], index: usize) -> &'b [u8] {
-        if index + 1 == self.layout.chunks {
-            &self.last[..Self::CHUNK]
-        } else if index == 0 {
-            &self.first[..Self::CHUNK]
-        } else {
-            &text[self.layout.text_before::<F::V>(index)..][..Self::CHUNK]
-        }
-    }
-
     /// The tags of the packets, once all of them are through.
     #[inline(always)]
-    pub(super) fn tags(&self, keys: &[OneTimeKey]) -> ArrayVec<u128, GROUP> {
+    pub(super) fn tags(&self, keys: &[F::V]) -> ArrayVec<u128, GROUP> {
         let cpu = self.cpu;
         let lanes = F::V::LANES;
         let mut tags = ArrayVec::new();
@@ -367,9 +330,9 @@ impl<'a, F: Field> Authenticator<'a, F> {
                 let power = F::factor(rising[lanes - 1 - block_of_lane(lane, lanes)]);
                 F::multiply_add(&mut sum, by_lane[lane], &power);
             }
-            let result = F::carry(cpu, sum);
+            let (low, high) = F::reduce(cpu, F::carry(cpu, sum));
             for (lane, key) in keys.iter().enumerate() {
-                tags.push(F::reduce(&result, lane).wrapping_add(key.s));
+                tags.push(number(&low, &high, lane).wrapping_add(one_time_s(key)));
             }
         }
         tags

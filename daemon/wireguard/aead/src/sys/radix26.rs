@@ -119,28 +119,41 @@ impl Field for Radix26 {
     }
 
     #[inline(always)]
-    fn reduce(element: &[V; 5], lane: usize) -> u128 {
-        let mut h = element.map(|limb| limb.word64(lane));
-        // Twice around, and once more to the top.
-        for from in [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 3] {
-            let above = h[from] >> 26;
-            h[from] &= MASK;
-            h[(from + 1) % 5] += if from == 4 { above * 5 } else { above };
+    fn reduce(cpu: Cpu<V>, element: [V; 5]) -> (V, V) {
+        let mask = V::splat64(cpu, MASK);
+        let mut h = element;
+        // Twice around: the first leaves limbs of their width but the lowest, which may be 2^10 more, and the second all.
+        for _ in 0..2 {
+            let mut carry = V::splat64(cpu, 0);
+            for limb in &mut h {
+                let sum = limb.add64(carry);
+                carry = sum.shr64::<26>();
+                *limb = sum.and(mask);
+            }
+            h[0] = h[0].add64(carry).add64(carry.shl64::<2>());
         }
-        // Adding 5 reaches 2^130 if the number is no less than 2^130 - 5; then the sum without bit 130 is the
-        // result.
-        let carry = h.iter().fold(5, |carry, limb| (carry + limb) >> 26);
-        let number = h
-            .iter()
-            .rev()
-            .fold(0u128, |number, limb| number << 26 | u128::from(*limb));
-        number.wrapping_add(u128::from(carry * 5))
+        // Five more reach 2^130 if the number is no less than 2^130 - 5; without bit 130 they are the result then.
+        let mut above = V::splat64(cpu, 5);
+        for limb in h {
+            above = limb.add64(above).shr64::<26>();
+        }
+        let mut carry = above.add64(above.shl64::<2>());
+        for limb in &mut h {
+            let sum = limb.add64(carry);
+            carry = sum.shr64::<26>();
+            *limb = sum.and(mask);
+        }
+        let [h0, h1, h2, h3, h4] = h;
+        (
+            h0.or(h1.shl64::<26>()).or(h2.shl64::<52>()),
+            h2.shr64::<12>().or(h3.shl64::<14>()).or(h4.shl64::<40>()),
+        )
     }
 
     #[inline(always)]
     fn absorb(cpu: Cpu<V>, rows: &mut [V; 16], element: [V; 5], quad: &Quad<'_, Self>) -> [V; 5] {
         for _ in 0..5 {
-            double_round(rows, &mut ());
+            double_round(rows);
         }
         Self::absorb_alone(cpu, element, quad)
     }

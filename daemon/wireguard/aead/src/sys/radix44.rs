@@ -6,7 +6,7 @@
 
 use std::marker::PhantomData;
 
-use super::chacha::{Between, double_round};
+use super::chacha::double_round;
 use super::field::{Field, Quad};
 use super::vector::{Cpu, Multiply52};
 
@@ -29,25 +29,6 @@ pub(super) struct Factor<V> {
 pub(super) struct Sum<V> {
     low: [V; 3],
     high: [V; 3],
-}
-
-impl<V: Multiply52> Sum<V> {
-    /// The products of limb `i`.
-    #[inline(always)]
-    fn add_low(&mut self, i: usize, limb: V, by: &Factor<V>) {
-        let factors = by.of_limb(i);
-        for k in 0..3 {
-            self.low[k] = self.low[k].add_low52(limb, factors[k]);
-        }
-    }
-
-    #[inline(always)]
-    fn add_high(&mut self, i: usize, limb: V, by: &Factor<V>) {
-        let factors = by.of_limb(i);
-        for k in 0..3 {
-            self.high[k] = self.high[k].add_high52(limb, factors[k]);
-        }
-    }
 }
 
 impl<V: Copy> Factor<V> {
@@ -119,9 +100,14 @@ impl<V: Multiply52 + std::fmt::Debug> Field for Radix44<V> {
 
     #[inline(always)]
     fn multiply_add(sum: &mut Sum<V>, a: [V; 3], b: &Factor<V>) {
-        for (i, limb) in a.into_iter().enumerate() {
-            sum.add_low(i, limb, b);
-            sum.add_high(i, limb, b);
+        for i in 0..3 {
+            let factors = b.of_limb(i);
+            for k in 0..3 {
+                sum.low[k] = sum.low[k].add_low52(a[i], factors[k]);
+            }
+            for k in 0..3 {
+                sum.high[k] = sum.high[k].add_high52(a[i], factors[k]);
+            }
         }
     }
 
@@ -158,95 +144,42 @@ impl<V: Multiply52 + std::fmt::Debug> Field for Radix44<V> {
     }
 
     #[inline(always)]
-    fn reduce(element: &[V; 3], lane: usize) -> u128 {
-        let [mut h0, mut h1, mut h2] = [0, 1, 2].map(|limb: usize| element[limb].word64(lane));
-        // Twice around: the first leaves at most 2^130 + 2^10.
+    fn reduce(cpu: Cpu<V>, element: [V; 3]) -> (V, V) {
+        let (mask44, mask42) = (V::splat64(cpu, MASK44), V::splat64(cpu, MASK42));
+        let [mut h0, mut h1, mut h2] = element;
+        // Twice around: the first leaves limbs of their width but h0, which may be 2^10 more, and the second all.
         for _ in 0..2 {
-            h1 += h0 >> 44;
-            h2 += h1 >> 44;
-            h0 = (h0 & MASK44) + (h2 >> 42) * 5;
-            h1 &= MASK44;
-            h2 &= MASK42;
+            h1 = h1.add64(h0.shr64::<44>());
+            h2 = h2.add64(h1.shr64::<44>());
+            let above = h2.shr64::<42>();
+            h0 = h0.and(mask44).add64(above).add64(above.shl64::<2>());
+            h1 = h1.and(mask44);
+            h2 = h2.and(mask42);
         }
-        h1 += h0 >> 44;
-        h0 &= MASK44;
-        h2 += h1 >> 44;
-        h1 &= MASK44;
-        // Adding 5 reaches 2^130 if the number is no less than 2^130 - 5; then the sum without bit 130 is the
-        // result.
-        let carry = (h2 + ((h1 + ((h0 + 5) >> 44)) >> 44)) >> 42;
-        (u128::from(h0) | u128::from(h1) << 44 | u128::from(h2) << 88).wrapping_add(u128::from(carry * 5))
+        // Five more reach 2^130 if the number is no less than 2^130 - 5; without bit 130 they are the result then.
+        let carry0 = h0.add64(V::splat64(cpu, 5)).shr64::<44>();
+        let above = h2.add64(h1.add64(carry0).shr64::<44>()).shr64::<42>();
+        h0 = h0.add64(above).add64(above.shl64::<2>());
+        h1 = h1.add64(h0.shr64::<44>());
+        h2 = h2.add64(h1.shr64::<44>()).and(mask42);
+        h0 = h0.and(mask44);
+        h1 = h1.and(mask44);
+        (h0.or(h1.shl64::<44>()), h1.shr64::<20>().or(h2.shl64::<24>()))
     }
 
     #[inline(always)]
     fn absorb(cpu: Cpu<V>, rows: &mut [V; 16], element: [V; 3], quad: &Quad<'_, Self>) -> [V; 3] {
-        let mut products = Products {
-            cpu,
-            quad,
-            index: 0,
-            power: Self::broadcast(cpu, &quad.powers[0], quad.lane),
-            sum: Self::zero(cpu),
-            limbs: element,
-        };
-        for index in 0..4 {
-            products.index = index;
-            products.power = Self::broadcast(cpu, &quad.powers[index], quad.lane);
-            double_round(rows, &mut products);
+        let mut sum = Self::zero(cpu);
+        let mut limbs = element;
+        // A loop, and not unrolled: in a block of four chunks the compiler runs out of registers.
+        for i in 0..4 {
+            let power = Self::broadcast(cpu, &quad.powers[i], quad.lane);
+            Self::multiply_add(&mut sum, limbs, &power);
+            limbs = Self::quad_blocks(cpu, quad, i);
+            double_round(rows);
         }
-        let mut carrying = Carrying {
-            cpu,
-            sum: products.sum,
-            limbs: products.limbs,
-        };
-        double_round(rows, &mut carrying);
-        carrying.limbs
-    }
-}
-
-/// The products of one chunk in one double round.
-struct Products<'a, V: Multiply52 + std::fmt::Debug> {
-    cpu: Cpu<V>,
-    quad: &'a Quad<'a, Radix44<V>>,
-    index: usize,
-    power: Factor<V>,
-    sum: Sum<V>,
-    /// What is multiplied: the sum so far, then chunk after chunk.
-    limbs: [V; 3],
-}
-
-impl<V: Multiply52 + std::fmt::Debug> Between for Products<'_, V> {
-    #[inline(always)]
-    fn after(&mut self, step: usize) {
-        match step {
-            1 | 3 | 5 => self.sum.add_low(step / 2, self.limbs[step / 2], &self.power),
-            2 | 4 | 6 => self
-                .sum
-                .add_high(step / 2 - 1, self.limbs[step / 2 - 1], &self.power),
-            7 => {
-                let top = if self.index == 0 {
-                    self.quad.top
-                } else {
-                    V::splat64(self.cpu, Radix44::<V>::TOP)
-                };
-                self.limbs = Radix44::blocks(self.cpu, self.quad.chunks[self.index], top);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The sum's carry in one double round.
-struct Carrying<V> {
-    cpu: Cpu<V>,
-    sum: Sum<V>,
-    limbs: [V; 3],
-}
-
-impl<V: Multiply52 + std::fmt::Debug> Between for Carrying<V> {
-    #[inline(always)]
-    fn after(&mut self, step: usize) {
-        if step == 0 {
-            self.limbs = Radix44::add(Radix44::carry(self.cpu, self.sum), self.limbs);
-        }
+        let result = Self::add(Self::carry(cpu, sum), limbs);
+        double_round(rows);
+        result
     }
 }

@@ -45,6 +45,8 @@ pub(super) trait Vector: Copy {
     fn load64(cpu: Cpu<Self>, words: &[u64; 8]) -> Self;
     /// `bytes`, cut to `BYTES`, and zeros for those that it lacks.
     fn load_prefix(cpu: Cpu<Self>, bytes: &[u8]) -> Self;
+    /// In byte `i`, byte `offset + i` of `bytes`; zero where that is before or behind them.
+    fn load_window(cpu: Cpu<Self>, bytes: &[u8], offset: isize) -> Self;
     /// To the first `BYTES` of `bytes`, which holds no fewer.
     fn store(self, bytes: &mut [u8]);
     /// To the first `WORDS` of `words`, which holds no fewer.

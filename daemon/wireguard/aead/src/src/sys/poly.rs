@@ -1,0 +1,340 @@
+//! Poly1305 (RFC 8439, section 2.5) of up to 16 packets. A packet's blocks, the block of its lengths
+//! included, are cut into chunks of a block a lane, with empty blocks in front of the first so that the last
+//! ends with the last lane. The chunks are summed up with powers of r^L, L lanes side by side; at the end
+//! lane `l` is multiplied by its own power of r.
+
+use arrayvec::ArrayVec;
+
+use super::field::{Field, Quad, block_of_lane};
+use super::group::GROUP;
+use super::vector::{Cpu, Vector};
+use crate::packet::Packet;
+
+/// Bytes of a block of Poly1305.
+const BLOCK: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OneTimeKey {
+    pub(super) r: [u64; 2],
+    pub(super) s: u128,
+}
+
+impl OneTimeKey {
+    /// From the first 32 bytes of a packet's block 0.
+    #[inline(always)]
+    pub(super) fn new<V: Vector>(block: &V) -> Self {
+        let [r0, r1, s0, s1] = [0, 1, 2, 3].map(|lane| block.word64(lane));
+        Self {
+            r: [r0 & 0x0fff_fffc_0fff_ffff, r1 & 0x0fff_fffc_0fff_fffc],
+            s: u128::from(s0) | u128::from(s1) << 64,
+        }
+    }
+}
+
+/// A place in the texts of a group: all before it, packet after packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) packet: usize,
+    pub(super) offset: usize,
+}
+
+impl Position {
+    pub(super) const START: Self = Self { packet: 0, offset: 0 };
+}
+
+/// Powers of r: an entry of each kind holds them for as many packets as there are lanes.
+pub(super) struct Powers<F: Field> {
+    /// r, r^2, ... r^L for the first packets, then for the next ones.
+    rising: ArrayVec<F::Element, 32>,
+    /// r^4L, r^3L, r^2L, r^L for the first packets, then for the next ones.
+    quads: ArrayVec<F::Factor, 16>,
+}
+
+impl<F: Field> Powers<F> {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self {
+            rising: ArrayVec::new(),
+            quads: ArrayVec::new(),
+        }
+    }
+
+    /// Fills in those of a group. This is no constructor, so that the arrays stay where they are.
+    #[inline(always)]
+    pub(super) fn compute(&mut self, cpu: Cpu<F::V>, keys: &[OneTimeKey], packets: &[Packet<'_>]) {
+        let has_quads = packets
+            .iter()
+            .any(|packet| Layout::new::<F::V>(packet.text_len()).chunks >= 4);
+        for keys in keys.chunks(F::V::LANES) {
+            self.add(cpu, keys, has_quads);
+        }
+    }
+
+    /// Adds those of up to `LANES` packets. Only `has_quads` asks for more than r^L.
+    #[inline(always)]
+    fn add(&mut self, cpu: Cpu<F::V>, keys: &[OneTimeKey], has_quads: bool) {
+        let (mut low, mut high) = ([0; 8], [0; 8]);
+        for (key, (low, high)) in keys.iter().zip(low.iter_mut().zip(&mut high)) {
+            [*low, *high] = key.r;
+        }
+        let (low, high) = (F::V::load64(cpu, &low), F::V::load64(cpu, &high));
+        let r = F::element(cpu, low, high, F::V::splat64(cpu, 0));
+        let by_r = F::factor(r);
+        let r2 = F::multiply(cpu, r, &by_r);
+        let by_r2 = F::factor(r2);
+        let (r3, r4) = (F::multiply(cpu, r, &by_r2), F::multiply(cpu, r2, &by_r2));
+        for power in [r, r2, r3, r4] {
+            self.rising.push(power);
+        }
+        let by_r4 = F::factor(r4);
+        let (mut last, mut by_last) = (r4, by_r4);
+        if F::V::LANES == 8 {
+            for power in [r, r2, r3] {
+                self.rising.push(F::multiply(cpu, power, &by_r4));
+            }
+            last = F::multiply(cpu, r4, &by_r4);
+            self.rising.push(last);
+            by_last = F::factor(last);
+        }
+        if has_quads {
+            let twice = F::multiply(cpu, last, &by_last);
+            let by_twice = F::factor(twice);
+            self.quads.push(F::factor(F::multiply(cpu, twice, &by_twice)));
+            self.quads.push(F::factor(F::multiply(cpu, last, &by_twice)));
+            self.quads.push(by_twice);
+            self.quads.push(by_last);
+        } else {
+            for _ in 0..4 {
+                self.quads.push(by_last);
+            }
+        }
+    }
+}
+
+/// How a packet is cut into chunks.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    length: usize,
+    chunks: usize,
+    /// Empty blocks in front.
+    pad: usize,
+}
+
+impl Layout {
+    #[inline(always)]
+    fn new<V: Vector>(length: usize) -> Self {
+        let blocks = length.div_ceil(BLOCK) + 1;
+        let chunks = blocks.div_ceil(V::LANES);
+        Self {
+            length,
+            chunks,
+            pad: chunks * V::LANES - blocks,
+        }
+    }
+
+    /// The bytes of text in the first `chunks` chunks.
+    #[inline(always)]
+    fn text_before<V: Vector>(&self, chunks: usize) -> usize {
+        (chunks * V::LANES * BLOCK)
+            .saturating_sub(self.pad * BLOCK)
+            .min(self.length)
+    }
+}
+
+pub(super) struct Authenticator<'a, F: Field> {
+    cpu: Cpu<F::V>,
+    powers: &'a Powers<F>,
+    /// Of the packets that are through.
+    sums: &'a mut ArrayVec<F::Element, GROUP>,
+    layout: Layout,
+    /// Chunks of this packet that are through.
+    chunks: usize,
+    sum: F::Element,
+}
+
+impl<'a, F: Field> Authenticator<'a, F> {
+    /// `sums` is empty.
+    #[inline(always)]
+    pub(super) fn new(
+        cpu: Cpu<F::V>,
+        powers: &'a Powers<F>,
+        sums: &'a mut ArrayVec<F::Element, GROUP>,
+        packets: &[Packet<'_>],
+    ) -> Self {
+        Self {
+            cpu,
+            powers,
+            sums,
+            layout: Layout::new::<F::V>(packets.first().map_or(0, Packet::text_len)),
+            chunks: 0,
+            sum: Self::zero(cpu),
+        }
+    }
+
+    #[inline(always)]
+    fn zero(cpu: Cpu<F::V>) -> F::Element {
+        let zero = F::V::splat64(cpu, 0);
+        F::element(cpu, zero, zero, zero)
+    }
+
+    /// Five double rounds on `rows`, and four chunks with them if there are so many before `ready`.
+    #[inline(always)]
+    pub(super) fn rounds(&mut self, rows: &mut [F::V; 16], packets: &[Packet<'_>], ready: Position) {
+        if !self.has_quad(packets, ready) {
+            for _ in 0..5 {
+                super::chacha::double_round(rows, &mut ());
+            }
+            return;
+        }
+        let (cpu, sum) = (self.cpu, self.sum);
+        self.sum = F::absorb(cpu, rows, sum, &self.quad(packets));
+        self.chunks += 4;
+    }
+
+    /// Takes all that stands before `end`, at least.
+    #[inline(always)]
+    pub(super) fn absorb_until(&mut self, packets: &[Packet<'_>], end: Position) {
+        let everything = Position {
+            packet: packets.len(),
+            offset: 0,
+        };
+        while self.position() < end && self.has_quad(packets, everything) {
+            let (cpu, sum) = (self.cpu, self.sum);
+            self.sum = F::absorb_alone(cpu, sum, &self.quad(packets));
+            self.chunks += 4;
+        }
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            packet: self.sums.len(),
+            offset: self.layout.text_before::<F::V>(self.chunks),
+        }
+    }
+
+    /// Goes on until the next four chunks are due, and tells whether they stand before `ready`. What is more
+    /// than a multiple of four is taken at the beginning of a packet.
+    #[inline(always)]
+    fn has_quad(&mut self, packets: &[Packet<'_>], ready: Position) -> bool {
+        while self.sums.len() < packets.len() {
+            let packet = self.sums.len();
+            if self.chunks == self.layout.chunks {
+                self.sums.push(self.sum);
+                let next = packets.get(packet + 1).map_or(0, Packet::text_len);
+                self.layout = Layout::new::<F::V>(next);
+                self.chunks = 0;
+                self.sum = Self::zero(self.cpu);
+                continue;
+            }
+            let count = if self.chunks == 0 && !self.layout.chunks.is_multiple_of(4) {
+                self.layout.chunks % 4
+            } else {
+                4
+            };
+            let end = Position {
+                packet,
+                offset: self.layout.text_before::<F::V>(self.chunks + count),
+            };
+            if end > ready {
+                return false;
+            }
+            if count == 4 {
+                return true;
+            }
+            self.absorb_head(packets[packet].text(), count);
+        }
+        false
+    }
+
+    /// The first `count` chunks of a packet, one by one.
+    #[inline(always)]
+    fn absorb_head(&mut self, text: &[u8], count: usize) {
+        let cpu = self.cpu;
+        let packet = self.sums.len();
+        for index in 0..count {
+            let blocks = F::blocks(
+                cpu,
+                text,
+                self.offset(index),
+                self.top(index),
+                self.lengths(index),
+            );
+            if index == 0 {
+                self.sum = blocks;
+            } else {
+                let last = &self.powers.quads[packet / F::V::LANES * 4 + 3];
+                let power = F::broadcast(cpu, last, packet % F::V::LANES);
+                self.sum = F::add(F::multiply(cpu, self.sum, &power), blocks);
+            }
+        }
+        self.chunks = count;
+    }
+
+    /// The next four chunks.
+    #[inline(always)]
+    fn quad<'b>(&'b self, packets: &'b [Packet<'_>]) -> Quad<'b, F> {
+        let packet = self.sums.len();
+        Quad {
+            text: packets[packet].text(),
+            offset: self.offset(self.chunks),
+            top: self.top(self.chunks),
+            lengths: self.lengths(self.chunks + 3),
+            powers: &self.powers.quads[packet / F::V::LANES * 4..],
+            lane: packet % F::V::LANES,
+        }
+    }
+
+    /// Where a chunk begins in the text.
+    #[inline(always)]
+    fn offset(&self, index: usize) -> isize {
+        (index * F::V::LANES * BLOCK) as isize - (self.layout.pad * BLOCK) as isize
+    }
+
+    /// The block of lengths, if it is in this chunk: no associated data, and so many bytes of text.
+    #[inline(always)]
+    fn lengths(&self, index: usize) -> F::V {
+        const LAST: [[u64; 8]; 2] = [[0, 0, 0, u64::MAX, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, u64::MAX]];
+        let length = if index + 1 == self.layout.chunks {
+            self.layout.length as u64
+        } else {
+            0
+        };
+        let last = F::V::load64(self.cpu, &LAST[F::V::LANES / 8]);
+        F::V::splat64(self.cpu, length).and(last)
+    }
+
+    /// Bit 128 of the blocks of a chunk.
+    #[inline(always)]
+    fn top(&self, index: usize) -> F::V {
+        let pad = if index == 0 { self.layout.pad } else { 0 };
+        F::V::load64(self.cpu, &F::TOPS[pad])
+    }
+
+    /// The tags of the packets, once all of them are through.
+    #[inline(always)]
+    pub(super) fn tags(&self, keys: &[OneTimeKey]) -> ArrayVec<u128, GROUP> {
+        let cpu = self.cpu;
+        let lanes = F::V::LANES;
+        let mut tags = ArrayVec::new();
+        let sets = self
+            .sums
+            .chunks(lanes)
+            .zip(self.powers.rising.chunks(lanes))
+            .zip(keys.chunks(lanes));
+        for ((sums, rising), keys) in sets {
+            let mut by_packet = [Self::zero(cpu); 8];
+            by_packet[..sums.len()].copy_from_slice(sums);
+            let by_lane = F::transpose(by_packet);
+            let mut sum = F::zero(cpu);
+            for lane in 0..lanes {
+                let power = F::factor(rising[lanes - 1 - block_of_lane(lane, lanes)]);
+                F::multiply_add(&mut sum, by_lane[lane], &power);
+            }
+            let result = F::carry(cpu, sum);
+            for (lane, key) in keys.iter().enumerate() {
+                tags.push(F::reduce(&result, lane).wrapping_add(key.s));
+            }
+        }
+        tags
+    }
+}

@@ -1,0 +1,245 @@
+//! Limbs of 44, 44 and 42 bits, for a multiplier of 52-bit integers.
+//!
+//! Bounds: a carried element has limbs below 2^44, 2^44 + 2^15 and 2^42, a block's are below 2^44, 2^44 and
+//! 2^41, so the sum of both is below 2^46, and twenty times such a limb below 2^51: all fit the multiplier.
+//! Halves of products are below 2^52, hence the sum of 12 below 2^56.
+
+use std::marker::PhantomData;
+
+use super::chacha::{Between, double_round};
+use super::field::{Field, Quad};
+use super::vector::{Cpu, Multiply52};
+
+const MASK44: u64 = (1 << 44) - 1;
+const MASK42: u64 = (1 << 42) - 1;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Radix44<V>(PhantomData<V>);
+
+/// The limbs, and 20 times the upper two: a product of weight 2^132 counts 2^2 * 5 times at weight 1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Factor<V> {
+    r: [V; 3],
+    r1x20: V,
+    r2x20: V,
+}
+
+/// For each limb, the low and the high 52 bits of products.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sum<V> {
+    low: [V; 3],
+    high: [V; 3],
+}
+
+impl<V: Multiply52> Sum<V> {
+    /// The products of limb `i`.
+    #[inline(always)]
+    fn add_low(&mut self, i: usize, limb: V, by: &Factor<V>) {
+        let factors = by.of_limb(i);
+        for k in 0..3 {
+            self.low[k] = self.low[k].add_low52(limb, factors[k]);
+        }
+    }
+
+    #[inline(always)]
+    fn add_high(&mut self, i: usize, limb: V, by: &Factor<V>) {
+        let factors = by.of_limb(i);
+        for k in 0..3 {
+            self.high[k] = self.high[k].add_high52(limb, factors[k]);
+        }
+    }
+}
+
+impl<V: Copy> Factor<V> {
+    /// What limb `i` is multiplied by for limbs 0, 1 and 2 of the product.
+    #[inline(always)]
+    fn of_limb(&self, i: usize) -> [V; 3] {
+        let [r0, r1, r2] = self.r;
+        match i {
+            0 => [r0, r1, r2],
+            1 => [self.r2x20, r0, r1],
+            _ => [self.r1x20, self.r2x20, r0],
+        }
+    }
+}
+
+impl<V: Multiply52 + std::fmt::Debug> Field for Radix44<V> {
+    type V = V;
+    type Element = [V; 3];
+    type Factor = Factor<V>;
+    type Sum = Sum<V>;
+
+    const TOP: u64 = 1 << 40;
+
+    #[inline(always)]
+    fn element(cpu: Cpu<V>, low: V, high: V, top: V) -> [V; 3] {
+        let mask = V::splat64(cpu, MASK44);
+        [
+            low.and(mask),
+            low.shift44(high).and(mask),
+            high.shr64::<24>().or(top),
+        ]
+    }
+
+    #[inline(always)]
+    fn factor(r: [V; 3]) -> Factor<V> {
+        Factor {
+            r,
+            r1x20: r[1].shl64::<4>().add64(r[1].shl64::<2>()),
+            r2x20: r[2].shl64::<4>().add64(r[2].shl64::<2>()),
+        }
+    }
+
+    #[inline(always)]
+    fn broadcast(cpu: Cpu<V>, factor: &Factor<V>, lane: usize) -> Factor<V> {
+        Factor {
+            r: [
+                V::splat64(cpu, factor.r[0].word64(lane)),
+                V::splat64(cpu, factor.r[1].word64(lane)),
+                V::splat64(cpu, factor.r[2].word64(lane)),
+            ],
+            r1x20: V::splat64(cpu, factor.r1x20.word64(lane)),
+            r2x20: V::splat64(cpu, factor.r2x20.word64(lane)),
+        }
+    }
+
+    #[inline(always)]
+    fn add(a: [V; 3], b: [V; 3]) -> [V; 3] {
+        [a[0].add64(b[0]), a[1].add64(b[1]), a[2].add64(b[2])]
+    }
+
+    #[inline(always)]
+    fn zero(cpu: Cpu<V>) -> Sum<V> {
+        let zero = V::splat64(cpu, 0);
+        Sum {
+            low: [zero; 3],
+            high: [zero; 3],
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_add(sum: &mut Sum<V>, a: [V; 3], b: &Factor<V>) {
+        for (i, limb) in a.into_iter().enumerate() {
+            sum.add_low(i, limb, b);
+            sum.add_high(i, limb, b);
+        }
+    }
+
+    #[inline(always)]
+    fn carry(cpu: Cpu<V>, sum: Sum<V>) -> [V; 3] {
+        let (mask44, mask42) = (V::splat64(cpu, MASK44), V::splat64(cpu, MASK42));
+        let (low, high) = (sum.low, sum.high);
+        let limb1 = low[1].add64(high[0].shl64::<8>()).add64(low[0].shr64::<44>());
+        let limb2 = low[2].add64(high[1].shl64::<8>()).add64(limb1.shr64::<44>());
+        // What is above 2^130 counts five times.
+        let above = limb2.shr64::<42>().add64(high[2].shl64::<10>());
+        let limb0 = low[0].and(mask44).add64(above.add64(above.shl64::<2>()));
+        [
+            limb0.and(mask44),
+            limb1.and(mask44).add64(limb0.shr64::<44>()),
+            limb2.and(mask42),
+        ]
+    }
+
+    #[inline(always)]
+    fn transpose(elements: [[V; 3]; 8]) -> [[V; 3]; 8] {
+        let mut result = elements;
+        for limb in 0..3 {
+            let mut rows = [elements[0][limb]; 8];
+            for packet in 0..8 {
+                rows[packet] = elements[packet][limb];
+            }
+            let lanes = V::transpose64(rows);
+            for lane in 0..8 {
+                result[lane][limb] = lanes[lane];
+            }
+        }
+        result
+    }
+
+    #[inline(always)]
+    fn reduce(element: &[V; 3], lane: usize) -> u128 {
+        let [mut h0, mut h1, mut h2] = [0, 1, 2].map(|limb: usize| element[limb].word64(lane));
+        // Twice around: the first leaves at most 2^130 + 2^10.
+        for _ in 0..2 {
+            h1 += h0 >> 44;
+            h2 += h1 >> 44;
+            h0 = (h0 & MASK44) + (h2 >> 42) * 5;
+            h1 &= MASK44;
+            h2 &= MASK42;
+        }
+        h1 += h0 >> 44;
+        h0 &= MASK44;
+        h2 += h1 >> 44;
+        h1 &= MASK44;
+        // Adding 5 reaches 2^130 if the number is no less than 2^130 - 5; then the sum without bit 130 is the
+        // result.
+        let carry = (h2 + ((h1 + ((h0 + 5) >> 44)) >> 44)) >> 42;
+        (u128::from(h0) | u128::from(h1) << 44 | u128::from(h2) << 88).wrapping_add(u128::from(carry * 5))
+    }
+
+    #[inline(always)]
+    fn absorb(cpu: Cpu<V>, rows: &mut [V; 16], element: [V; 3], quad: &Quad<'_, Self>) -> [V; 3] {
+        let mut products = Products {
+            cpu,
+            quad,
+            index: 0,
+            power: Self::broadcast(cpu, &quad.powers[0], quad.lane),
+            sum: Self::zero(cpu),
+            limbs: element,
+        };
+        for index in 0..4 {
+            products.index = index;
+            products.power = Self::broadcast(cpu, &quad.powers[index], quad.lane);
+            double_round(rows, &mut products);
+        }
+        let mut carrying = Carrying {
+            cpu,
+            sum: products.sum,
+            limbs: products.limbs,
+        };
+        double_round(rows, &mut carrying);
+        carrying.limbs
+    }
+}
+
+/// The products of one chunk in one double round.
+struct Products<'a, V: Multiply52 + std::fmt::Debug> {
+    cpu: Cpu<V>,
+    quad: &'a Quad<'a, Radix44<V>>,
+    index: usize,
+    power: Factor<V>,
+    sum: Sum<V>,
+    /// What is multiplied: the sum so far, then chunk after chunk.
+    limbs: [V; 3],
+}
+
+impl<V: Multiply52 + std::fmt::Debug> Between for Products<'_, V> {
+    #[inline(always)]
+    fn after(&mut self, step: usize) {
+        match step {
+            1 | 3 | 5 => self.sum.add_low(step / 2, self.limbs[step / 2], &self.power),
+            2 | 4 | 6 => self
+                .sum
+                .add_high(step / 2 - 1, self.limbs[step / 2 - 1], &self.power),
+            7 => self.limbs = Radix44::quad_blocks(self.cpu, self.quad, self.index),
+            _ => {}
+        }
+    }
+}
+
+/// The sum's carry in one double round.
+struct Carrying<V> {
+    cpu: Cpu<V>,
+    sum: Sum<V>,
+    limbs: [V; 3],
+}
+
+impl<V: Multiply52 + std::fmt::Debug> Between for Carrying<V> {
+    #[inline(always)]
+    fn after(&mut self, step: usize) {
+        if step == 0 {
+            self.limbs = Radix44::add(Radix44::carry(self.cpu, self.sum), self.limbs);
+        }
+    }
+}
