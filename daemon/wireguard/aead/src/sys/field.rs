@@ -57,7 +57,7 @@ pub(super) trait Field: Copy + std::fmt::Debug {
 
     /// From the halves of 16-byte numbers; `top` is `TOP` in the lanes that have bit 128 set.
     fn element(cpu: Cpu<Self::V>, low: Self::V, high: Self::V, top: Self::V) -> Self::Element;
-    fn factor(element: Self::Element) -> Self::Factor;
+    fn factor(cpu: Cpu<Self::V>, element: Self::Element) -> Self::Factor;
     /// One lane of it in all lanes.
     fn broadcast(cpu: Cpu<Self::V>, factor: &Self::Factor, lane: usize) -> Self::Factor;
     fn add(a: Self::Element, b: Self::Element) -> Self::Element;

@@ -67,14 +67,14 @@ impl<F: Field> Powers<F> {
         let low = rows[0].and(F::V::splat64(cpu, CLAMP[0]));
         let high = rows[1].and(F::V::splat64(cpu, CLAMP[1]));
         let r = F::element(cpu, low, high, F::V::splat64(cpu, 0));
-        let by_r = F::factor(r);
+        let by_r = F::factor(cpu, r);
         let r2 = F::multiply(cpu, r, &by_r);
-        let by_r2 = F::factor(r2);
+        let by_r2 = F::factor(cpu, r2);
         let (r3, r4) = (F::multiply(cpu, r, &by_r2), F::multiply(cpu, r2, &by_r2));
         for power in [r, r2, r3, r4] {
             self.rising.push(power);
         }
-        let by_r4 = F::factor(r4);
+        let by_r4 = F::factor(cpu, r4);
         let (mut last, mut by_last) = (r4, by_r4);
         if F::V::LANES == 8 {
             for power in [r, r2, r3] {
@@ -82,13 +82,14 @@ impl<F: Field> Powers<F> {
             }
             last = F::multiply(cpu, r4, &by_r4);
             self.rising.push(last);
-            by_last = F::factor(last);
+            by_last = F::factor(cpu, last);
         }
         if has_quads {
             let twice = F::multiply(cpu, last, &by_last);
-            let by_twice = F::factor(twice);
-            self.quads.push(F::factor(F::multiply(cpu, twice, &by_twice)));
-            self.quads.push(F::factor(F::multiply(cpu, last, &by_twice)));
+            let by_twice = F::factor(cpu, twice);
+            self.quads
+                .push(F::factor(cpu, F::multiply(cpu, twice, &by_twice)));
+            self.quads.push(F::factor(cpu, F::multiply(cpu, last, &by_twice)));
             self.quads.push(by_twice);
             self.quads.push(by_last);
         } else {
@@ -327,7 +328,7 @@ impl<'a, F: Field> Authenticator<'a, F> {
             let by_lane = F::transpose(by_packet);
             let mut sum = F::zero(cpu);
             for lane in 0..lanes {
-                let power = F::factor(rising[lanes - 1 - block_of_lane(lane, lanes)]);
+                let power = F::factor(cpu, rising[lanes - 1 - block_of_lane(lane, lanes)]);
                 F::multiply_add(&mut sum, by_lane[lane], &power);
             }
             let (low, high) = F::reduce(cpu, F::carry(cpu, sum));

@@ -42,7 +42,7 @@ impl Field for Radix26 {
     }
 
     #[inline(always)]
-    fn factor(r: [V; 5]) -> Factor {
+    fn factor(_: Cpu<V>, r: [V; 5]) -> Factor {
         let mut x5 = [r[0]; 4];
         for i in 0..4 {
             x5[i] = r[i + 1].add64(r[i + 1].shl64::<2>());

@@ -63,11 +63,13 @@ impl<V: Multiply52 + std::fmt::Debug> Field for Radix44<V> {
     }
 
     #[inline(always)]
-    fn factor(r: [V; 3]) -> Factor<V> {
+    fn factor(cpu: Cpu<V>, r: [V; 3]) -> Factor<V> {
+        // Shifts and an addition would come out of the compiler as a multiplication of 64 bits, which is slower.
+        let (zero, twenty) = (V::splat64(cpu, 0), V::splat64(cpu, 20));
         Factor {
             r,
-            r1x20: r[1].shl64::<4>().add64(r[1].shl64::<2>()),
-            r2x20: r[2].shl64::<4>().add64(r[2].shl64::<2>()),
+            r1x20: zero.add_low52(r[1], twenty),
+            r2x20: zero.add_low52(r[2], twenty),
         }
     }
 
