@@ -74,8 +74,8 @@ macro_rules! quarter {
     };
 }
 
-/// Eight steps of four quarters. Other work next to it fills the gaps that ChaCha20 leaves in the processor's units, since
-/// its rotations take only half of them.
+/// Eight steps of four quarters. Other work next to it fills the gaps that ChaCha20 leaves in the processor's
+/// units, since its rotations take only half of them.
 #[inline(always)]
 pub(super) fn double_round<V: Vector>(v: &mut [V; 16]) {
     quarter!(v, 16, (0, 4, 12), (1, 5, 13), (2, 6, 14), (3, 7, 15));

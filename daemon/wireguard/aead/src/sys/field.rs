@@ -97,8 +97,8 @@ pub(super) trait Field: Copy + std::fmt::Debug {
         Self::carry(cpu, sum)
     }
 
-    /// The blocks of the chunk that begins at `offset`, in the order of [`block_of_lane`]. Where it sticks out of `text`
-    /// there are zeros.
+    /// The blocks of the chunk that begins at `offset`, in the order of [`block_of_lane`]. Where it sticks
+    /// out of `text` there are zeros.
     #[inline(always)]
     fn blocks(
         cpu: Cpu<Self::V>,

@@ -122,7 +122,8 @@ impl Field for Radix26 {
     fn reduce(cpu: Cpu<V>, element: [V; 5]) -> (V, V) {
         let mask = V::splat64(cpu, MASK);
         let mut h = element;
-        // Twice around: the first leaves limbs of their width but the lowest, which may be 2^10 more, and the second all.
+        // Twice around: the first leaves limbs of their width but the lowest, which may be 2^10 more, and the
+        // second all.
         for _ in 0..2 {
             let mut carry = V::splat64(cpu, 0);
             for limb in &mut h {
@@ -132,7 +133,8 @@ impl Field for Radix26 {
             }
             h[0] = h[0].add64(carry).add64(carry.shl64::<2>());
         }
-        // Five more reach 2^130 if the number is no less than 2^130 - 5; without bit 130 they are the result then.
+        // Five more reach 2^130 if the number is no less than 2^130 - 5; without bit 130 they are the result
+        // then.
         let mut above = V::splat64(cpu, 5);
         for limb in h {
             above = limb.add64(above).shr64::<26>();

@@ -64,7 +64,8 @@ impl<V: Multiply52 + std::fmt::Debug> Field for Radix44<V> {
 
     #[inline(always)]
     fn factor(cpu: Cpu<V>, r: [V; 3]) -> Factor<V> {
-        // Shifts and an addition would come out of the compiler as a multiplication of 64 bits, which is slower.
+        // Shifts and an addition would come out of the compiler as a multiplication of 64 bits, which is
+        // slower.
         let (zero, twenty) = (V::splat64(cpu, 0), V::splat64(cpu, 20));
         Factor {
             r,
@@ -149,7 +150,8 @@ impl<V: Multiply52 + std::fmt::Debug> Field for Radix44<V> {
     fn reduce(cpu: Cpu<V>, element: [V; 3]) -> (V, V) {
         let (mask44, mask42) = (V::splat64(cpu, MASK44), V::splat64(cpu, MASK42));
         let [mut h0, mut h1, mut h2] = element;
-        // Twice around: the first leaves limbs of their width but h0, which may be 2^10 more, and the second all.
+        // Twice around: the first leaves limbs of their width but h0, which may be 2^10 more, and the second
+        // all.
         for _ in 0..2 {
             h1 = h1.add64(h0.shr64::<44>());
             h2 = h2.add64(h1.shr64::<44>());
@@ -158,7 +160,8 @@ impl<V: Multiply52 + std::fmt::Debug> Field for Radix44<V> {
             h1 = h1.and(mask44);
             h2 = h2.and(mask42);
         }
-        // Five more reach 2^130 if the number is no less than 2^130 - 5; without bit 130 they are the result then.
+        // Five more reach 2^130 if the number is no less than 2^130 - 5; without bit 130 they are the result
+        // then.
         let carry0 = h0.add64(V::splat64(cpu, 5)).shr64::<44>();
         let above = h2.add64(h1.add64(carry0).shr64::<44>()).shr64::<42>();
         h0 = h0.add64(above).add64(above.shl64::<2>());

@@ -72,7 +72,8 @@ impl Vector for Vector256 {
     fn load_window(_: Cpu<Self>, bytes: &[u8], offset: isize) -> Self {
         let before = mask(usize::try_from(-offset).unwrap_or(0));
         let upto = mask(usize::try_from(bytes.len() as isize - offset).unwrap_or(0));
-        // SAFETY: `Cpu` proves the instructions; only bytes of the slice are in the mask, and no others are read.
+        // SAFETY: `Cpu` proves the instructions; only bytes of the slice are in the mask, and no others are
+        // read.
         Self(unsafe {
             _mm256_maskz_loadu_epi8(upto & !before, bytes.as_ptr().wrapping_offset(offset).cast())
         })

@@ -97,8 +97,8 @@ pub(super) trait Field: Copy + std::fmt::Debug {
         Self::carry(cpu, sum)
     }
 
-    /// The blocks of the chunk that begins at `offset`, in the order of [`block_of_lane`]. Where it sticks out of `text`
-    /// there are zeros.
+    /// The blocks of the chunk that begins at `offset`, in the order of [`block_of_lane`]. Where it sticks
+    /// out of `text` there are zeros.
     #[inline(always)]
     fn blocks(
         cpu: Cpu<Self::V>,
@@ -113,7 +113,8 @@ pub(super) trait Field: Copy + std::fmt::Debug {
         Self::element(cpu, low, high.or(lengths), top)
     }
 
-    /// Chunk `i` of four. Only the first may have empty blocks in front, and only the last may end with the text.
+    /// Chunk `i` of four. Only the first may have empty blocks in front, and only the last may end with the
+    /// text.
     #[inline(always)]
     fn quad_blocks(cpu: Cpu<Self::V>, quad: &Quad<'_, Self>, i: usize) -> Self::Element {
         let all = Self::V::splat64(cpu, Self::TOP);
