@@ -172,7 +172,9 @@ pub(super) fn process<F: Field, const OPEN: bool>(
     }
     authenticator.absorb_until(packets, everything);
 
-    for (packet, expected) in packets.iter_mut().zip(authenticator.tags(&keys)) {
+    let tags = authenticator.tags(&keys);
+    for (i, packet) in packets.iter_mut().enumerate() {
+        let expected = tags[i];
         let (text, tag) = packet.text_and_tag();
         if OPEN {
             // All 128 bits go into one number, and only whether it is zero is looked at.

@@ -62,7 +62,11 @@ impl<F: Field> Powers<F> {
     #[inline(always)]
     fn add(&mut self, cpu: Cpu<F::V>, keys: &[F::V], has_quads: bool) {
         let mut rows = [F::V::splat64(cpu, 0); 8];
-        rows[..keys.len()].copy_from_slice(keys);
+        for lane in 0..F::V::LANES {
+            if let Some(key) = keys.get(lane) {
+                rows[lane] = *key;
+            }
+        }
         let rows = F::V::transpose64(rows);
         let low = rows[0].and(F::V::splat64(cpu, CLAMP[0]));
         let high = rows[1].and(F::V::splat64(cpu, CLAMP[1]));
@@ -317,23 +321,24 @@ impl<'a, F: Field> Authenticator<'a, F> {
         let cpu = self.cpu;
         let lanes = F::V::LANES;
         let mut tags = ArrayVec::new();
-        let sets = self
-            .sums
-            .chunks(lanes)
-            .zip(self.powers.rising.chunks(lanes))
-            .zip(keys.chunks(lanes));
-        for ((sums, rising), keys) in sets {
+        for first in (0..keys.len()).step_by(lanes) {
             let mut by_packet = [Self::zero(cpu); 8];
-            by_packet[..sums.len()].copy_from_slice(sums);
+            for lane in 0..lanes {
+                if let Some(sum) = self.sums.get(first + lane) {
+                    by_packet[lane] = *sum;
+                }
+            }
             let by_lane = F::transpose(by_packet);
             let mut sum = F::zero(cpu);
             for lane in 0..lanes {
-                let power = F::factor(cpu, rising[lanes - 1 - block_of_lane(lane, lanes)]);
-                F::multiply_add(&mut sum, by_lane[lane], &power);
+                let power = self.powers.rising[first + lanes - 1 - block_of_lane(lane, lanes)];
+                F::multiply_add(&mut sum, by_lane[lane], &F::factor(cpu, power));
             }
             let (low, high) = F::reduce(cpu, F::carry(cpu, sum));
-            for (lane, key) in keys.iter().enumerate() {
-                tags.push(number(&low, &high, lane).wrapping_add(one_time_s(key)));
+            for lane in 0..lanes {
+                if let Some(key) = keys.get(first + lane) {
+                    tags.push(number(&low, &high, lane).wrapping_add(one_time_s(key)));
+                }
             }
         }
         tags
