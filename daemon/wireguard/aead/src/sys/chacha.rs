@@ -74,16 +74,25 @@ macro_rules! quarter {
     };
 }
 
-/// Eight steps of four quarters. Other work next to it fills the gaps that ChaCha20 leaves in the processor's
-/// units, since its rotations take only half of them.
+/// A column round and a diagonal round. In each, two of the four quarter rounds are ahead of the other two,
+/// so that rotations of one pair, for which the processor has half as many units, stand next to additions of
+/// the other. What the caller does between double rounds fills further gaps.
 #[inline(always)]
 pub(super) fn double_round<V: Vector>(v: &mut [V; 16]) {
-    quarter!(v, 16, (0, 4, 12), (1, 5, 13), (2, 6, 14), (3, 7, 15));
-    quarter!(v, 12, (8, 12, 4), (9, 13, 5), (10, 14, 6), (11, 15, 7));
-    quarter!(v, 8, (0, 4, 12), (1, 5, 13), (2, 6, 14), (3, 7, 15));
-    quarter!(v, 7, (8, 12, 4), (9, 13, 5), (10, 14, 6), (11, 15, 7));
-    quarter!(v, 16, (0, 5, 15), (1, 6, 12), (2, 7, 13), (3, 4, 14));
-    quarter!(v, 12, (10, 15, 5), (11, 12, 6), (8, 13, 7), (9, 14, 4));
-    quarter!(v, 8, (0, 5, 15), (1, 6, 12), (2, 7, 13), (3, 4, 14));
-    quarter!(v, 7, (10, 15, 5), (11, 12, 6), (8, 13, 7), (9, 14, 4));
+    quarter!(v, 16, (0, 4, 12), (1, 5, 13));
+    quarter!(v, 12, (8, 12, 4), (9, 13, 5));
+    quarter!(v, 16, (2, 6, 14), (3, 7, 15));
+    quarter!(v, 8, (0, 4, 12), (1, 5, 13));
+    quarter!(v, 12, (10, 14, 6), (11, 15, 7));
+    quarter!(v, 7, (8, 12, 4), (9, 13, 5));
+    quarter!(v, 8, (2, 6, 14), (3, 7, 15));
+    quarter!(v, 7, (10, 14, 6), (11, 15, 7));
+    quarter!(v, 16, (0, 5, 15), (3, 4, 14));
+    quarter!(v, 16, (1, 6, 12), (2, 7, 13));
+    quarter!(v, 12, (10, 15, 5), (9, 14, 4));
+    quarter!(v, 12, (11, 12, 6), (8, 13, 7));
+    quarter!(v, 8, (0, 5, 15), (3, 4, 14));
+    quarter!(v, 8, (1, 6, 12), (2, 7, 13));
+    quarter!(v, 7, (10, 15, 5), (9, 14, 4));
+    quarter!(v, 7, (11, 12, 6), (8, 13, 7));
 }
