@@ -36,6 +36,8 @@ pub(super) struct Powers<F: Field> {
     rising: ArrayVec<F::Element, 32>,
     /// r^4L, r^3L, r^2L, r^L for the first packets, then for the next ones.
     quads: ArrayVec<F::Factor, 16>,
+    /// Blocks of the longest packet, the one of its lengths included.
+    longest: usize,
 }
 
 impl<F: Field> Powers<F> {
@@ -44,23 +46,24 @@ impl<F: Field> Powers<F> {
         Self {
             rising: ArrayVec::new(),
             quads: ArrayVec::new(),
+            longest: 0,
         }
     }
 
     /// Fills in those of a group. This is no constructor, so that the arrays stay where they are.
     #[inline(always)]
     pub(super) fn compute(&mut self, cpu: Cpu<F::V>, keys: &[F::V], packets: &[Packet<'_>]) {
-        let has_quads = packets
-            .iter()
-            .any(|packet| Layout::new::<F::V>(packet.text_len()).chunks >= 4);
+        for packet in packets {
+            self.longest = self.longest.max(packet.text_len().div_ceil(BLOCK) + 1);
+        }
         for keys in keys.chunks(F::V::LANES) {
-            self.add(cpu, keys, has_quads);
+            self.add(cpu, keys);
         }
     }
 
-    /// Adds those of up to `LANES` packets. Only `has_quads` asks for more than r^L.
+    /// Adds those of up to `LANES` packets, as far as the longest packet needs them.
     #[inline(always)]
-    fn add(&mut self, cpu: Cpu<F::V>, keys: &[F::V], has_quads: bool) {
+    fn add(&mut self, cpu: Cpu<F::V>, keys: &[F::V]) {
         let mut rows = [F::V::splat64(cpu, 0); 8];
         for lane in 0..F::V::LANES {
             if let Some(key) = keys.get(lane) {
@@ -71,34 +74,35 @@ impl<F: Field> Powers<F> {
         let low = rows[0].and(F::V::splat64(cpu, CLAMP[0]));
         let high = rows[1].and(F::V::splat64(cpu, CLAMP[1]));
         let r = F::element(cpu, low, high, F::V::splat64(cpu, 0));
-        let by_r = F::factor(cpu, r);
-        let r2 = F::multiply(cpu, r, &by_r);
-        let by_r2 = F::factor(cpu, r2);
-        let (r3, r4) = (F::multiply(cpu, r, &by_r2), F::multiply(cpu, r2, &by_r2));
-        for power in [r, r2, r3, r4] {
-            self.rising.push(power);
+        let mut rising = [r; 8];
+        rising[1] = F::multiply(cpu, r, &F::factor(cpu, r));
+        if self.longest > 2 {
+            let by_r2 = F::factor(cpu, rising[1]);
+            rising[2] = F::multiply(cpu, r, &by_r2);
+            rising[3] = F::multiply(cpu, rising[1], &by_r2);
         }
-        let by_r4 = F::factor(cpu, r4);
-        let (mut last, mut by_last) = (r4, by_r4);
-        if F::V::LANES == 8 {
-            for power in [r, r2, r3] {
-                self.rising.push(F::multiply(cpu, power, &by_r4));
+        if F::V::LANES > 4 && self.longest > 4 {
+            let by_r4 = F::factor(cpu, rising[3]);
+            for i in 0..4 {
+                rising[4 + i] = F::multiply(cpu, rising[i], &by_r4);
             }
-            last = F::multiply(cpu, r4, &by_r4);
-            self.rising.push(last);
-            by_last = F::factor(cpu, last);
         }
-        if has_quads {
-            let twice = F::multiply(cpu, last, &by_last);
-            let by_twice = F::factor(cpu, twice);
-            self.quads
-                .push(F::factor(cpu, F::multiply(cpu, twice, &by_twice)));
-            self.quads.push(F::factor(cpu, F::multiply(cpu, last, &by_twice)));
-            self.quads.push(by_twice);
-            self.quads.push(by_last);
-        } else {
-            for _ in 0..4 {
-                self.quads.push(by_last);
+        for power in 0..F::V::LANES {
+            self.rising.push(rising[power]);
+        }
+        if self.longest > F::V::LANES {
+            let last = rising[F::V::LANES - 1];
+            let by_last = F::factor(cpu, last);
+            let mut quad = [by_last; 4];
+            // Four chunks and more.
+            if self.longest > 3 * F::V::LANES {
+                let twice = F::multiply(cpu, last, &by_last);
+                quad[2] = F::factor(cpu, twice);
+                quad[1] = F::factor(cpu, F::multiply(cpu, last, &quad[2]));
+                quad[0] = F::factor(cpu, F::multiply(cpu, twice, &quad[2]));
+            }
+            for power in 0..4 {
+                self.quads.push(quad[power]);
             }
         }
     }
@@ -331,8 +335,12 @@ impl<'a, F: Field> Authenticator<'a, F> {
             let by_lane = F::transpose(by_packet);
             let mut sum = F::zero(cpu);
             for lane in 0..lanes {
-                let power = self.powers.rising[first + lanes - 1 - block_of_lane(lane, lanes)];
-                F::multiply_add(&mut sum, by_lane[lane], &F::factor(cpu, power));
+                let exponent = lanes - block_of_lane(lane, lanes);
+                // The lanes before the longest packet's first block are empty.
+                if exponent <= self.powers.longest {
+                    let power = self.powers.rising[first + exponent - 1];
+                    F::multiply_add(&mut sum, by_lane[lane], &F::factor(cpu, power));
+                }
             }
             let (low, high) = F::reduce(cpu, F::carry(cpu, sum));
             for lane in 0..lanes {
