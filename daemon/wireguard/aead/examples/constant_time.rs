@@ -115,12 +115,12 @@ impl Lab {
             .into()
     }
 
-    /// One key and texts against random ones, to seal and to open.
-    fn secrets(&self, plan: Plan, to_open: bool) -> f64 {
+    /// One key and texts against random ones, to seal or to open; or random ones against others.
+    fn secrets(&self, plan: Plan, to_open: bool, alike: bool) -> f64 {
         let fixed = (self.random(), self.random());
         let inputs = || {
             let mut inputs = self.inputs(|is_random| {
-                if is_random {
+                if is_random || alike {
                     (self.random(), self.random())
                 } else {
                     fixed
@@ -205,17 +205,18 @@ fn main() {
         samples,
     };
     println!(
-        "largest |t| of {samples} samples{:14} {:>6} {:>6} {:>6}",
-        "", "seal", "open", "tag"
+        "largest |t| of {samples} samples{:14} {:>6} {:>6} {:>6} {:>6}",
+        "", "seal", "open", "tag", "noise"
     );
     for backend in Backend::available() {
         let plan = Plan::of(backend).expect("it is available");
-        println!(
-            "{backend:40} {:6.2} {:6.2} {:6.2}",
-            lab.secrets(plan, false),
-            lab.secrets(plan, true),
-            lab.tag(plan)
-        );
+        let [seal, open, tag, noise] = [
+            lab.secrets(plan, false, false),
+            lab.secrets(plan, true, false),
+            lab.tag(plan),
+            lab.secrets(plan, false, true),
+        ];
+        println!("{backend:40} {seal:6.2} {open:6.2} {tag:6.2} {noise:6.2}");
     }
     println!(
         "{:40} {:>6} {:>6} {:6.2}",

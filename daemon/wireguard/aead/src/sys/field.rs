@@ -8,6 +8,7 @@ pub(super) const fn block_of_lane(lane: usize, lanes: usize) -> usize {
     lane / 2 + lane % 2 * (lanes / 2)
 }
 
+/// See [`Field::TOPS`].
 const fn tops(top: u64, lanes: usize) -> [[u64; 8]; 8] {
     let mut tops = [[0; 8]; 8];
     let mut pad = 0;
@@ -46,7 +47,7 @@ pub(super) trait Field: Copy + std::fmt::Debug {
     type Element: Copy + std::fmt::Debug;
     /// An element to multiply by.
     type Factor: Copy + std::fmt::Debug;
-    /// A sum of products, not yet carried. At least 12 fit.
+    /// A sum of products, not yet carried. Four fit, and as many as there are lanes.
     type Sum: Copy;
 
     /// Bit 128 of a block, where `element` wants it.
@@ -57,6 +58,7 @@ pub(super) trait Field: Copy + std::fmt::Debug {
 
     /// From the halves of 16-byte numbers; `top` is `TOP` in the lanes that have bit 128 set.
     fn element(cpu: Cpu<Self::V>, low: Self::V, high: Self::V, top: Self::V) -> Self::Element;
+    /// To multiply by an element that was carried.
     fn factor(cpu: Cpu<Self::V>, element: Self::Element) -> Self::Factor;
     /// One lane of it in all lanes.
     fn broadcast(cpu: Cpu<Self::V>, factor: &Self::Factor, lane: usize) -> Self::Factor;

@@ -3,8 +3,9 @@
 //! have lanes.
 //!
 //! The first blocks of keystream are the packets' one-time keys. From then on every call of ChaCha20 carries
-//! eight chunks of Poly1305 with it: those that were sealed by earlier calls, or those that this and later
-//! calls will open.
+//! up to eight chunks of Poly1305 with it: those that were sealed by earlier calls, or those that this and
+//! later calls will open. So a packet is decrypted before its tag is known; its text is wiped if the tag is
+//! wrong.
 
 use arrayvec::ArrayVec;
 

@@ -1,8 +1,10 @@
 //! Limbs of 44, 44 and 42 bits, for a multiplier of 52-bit integers.
 //!
-//! Bounds: a carried element has limbs below 2^44, 2^44 + 2^15 and 2^42, a block's are below 2^44, 2^44 and
-//! 2^41, so the sum of both is below 2^46, and twenty times such a limb below 2^51: all fit the multiplier.
-//! Halves of products are below 2^52, hence the sum of 12 below 2^56.
+//! Bounds: a carried element has limbs below 2^44, 2^44 + 2^17 and 2^42, a block's are below 2^44, 2^44 and
+//! 2^41, so the sum of both is below 2^46, and twenty times a limb of a carried element below 2^49: all fit
+//! the multiplier. A limb of a sum of 8 products gathers 24 halves. Low ones are below 2^52, so that is below
+//! 2^57; high ones are below 2^43, so that is below 2^48, and what [`carry`](Field::carry) folds back below
+//! 2^61.
 
 use std::marker::PhantomData;
 
