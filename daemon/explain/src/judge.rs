@@ -88,8 +88,8 @@ impl<'a> Case<'a> {
             H1 => self.hogs(),
             H2 => self.holder_stalls(),
             H3 => self.frozen(),
-            H4 => self.lost("a lock that nobody holds is never released"),
-            H5 => self.lost("a holder that waits for itself never releases the lock"),
+            H4 => self.lost("a lock that nobody holds is never released", true),
+            H5 => self.lost("a holder that waits for itself never releases the lock", false),
             H6 => self.preempted(),
             H7 => self.torn(),
             H8 => self.wrapped(),
@@ -100,6 +100,8 @@ impl<'a> Case<'a> {
                  to H3 likelier"
                     .to_owned(),
             ),
+            H11 => self.jumped_ahead(),
+            H12 => self.away(),
         }
     }
 
@@ -143,9 +145,18 @@ impl<'a> Case<'a> {
                 "the last word loaded ends the loop, so the wait was over just when the registers were taken"
                     .to_owned(),
             ),
-            Position::Released => (
+            // An NMI is not kept waiting by the lock: the registers are of the stall itself.
+            Position::Released if self.printed == Printed::Nmi => (
                 RuledOut,
-                "this processor took the lock and released it: nobody else held it".to_owned(),
+                "this processor took the lock and released it: no other one held it".to_owned(),
+            ),
+            Position::Released => (
+                Stays,
+                format!(
+                    "this processor took the lock and released it, so no hold goes on; but during a hold the timer interrupt \
+                     waits as well, and nothing is printed until the release. Then a worker that waited is found behind its \
+                     next own read, and a holder behind its own release: after a hold of {span} the report looks like this one"
+                ),
             ),
             Position::ReadsLocked | Position::Section => (
                 Stays,
@@ -192,14 +203,9 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn lost(&self, why: &str) -> (Standing, String) {
+    /// `clearable`: the lock may have been lost and cleared again before the report.
+    fn lost(&self, why: &str, clearable: bool) -> (Standing, String) {
         match self.view.position {
-            Position::Released => {
-                return (
-                    RuledOut,
-                    "this processor took the lock and released it".to_owned(),
-                );
-            }
             Position::ReadsLocked | Position::Section => {
                 return (
                     RuledOut,
@@ -210,9 +216,26 @@ impl<'a> Case<'a> {
             Position::WaitLoop if self.view.lock.as_ref().is_some_and(|lock| !lock.locked) => {
                 return (RuledOut, "the last word loaded has the lock free".to_owned());
             }
+            Position::Released if clearable && self.printed != Printed::Nmi => {
+                let text = "this processor took the lock and released it, so the lock is not lost now. One that was lost and \
+                            then cleared is reported after that, as after a hold (H2)";
+                return (Open, text.to_owned());
+            }
+            Position::Released => {
+                return (
+                    RuledOut,
+                    "this processor took the lock and released it".to_owned(),
+                );
+            }
             _ => {}
         }
         match self.completed() {
+            Some(completed) if clearable => (
+                Open,
+                format!(
+                    "a lock that stays lost is ruled out: {why}; but {completed}. One that was cleared later looks like H2 here"
+                ),
+            ),
             Some(completed) => (RuledOut, format!("{why}; but {completed}")),
             None if self.printed == Printed::Nmi => (Stays, format!("{why}; {}", self.not_completed())),
             None => (Open, self.not_completed()),
@@ -292,6 +315,48 @@ impl<'a> Case<'a> {
         }
     }
 
+    fn jumped_ahead(&self) -> (Standing, String) {
+        if self.trace.kind != Kind::SoftLockup {
+            let text = "a jump ahead makes the soft-lockup watchdog report every processor at once; this report is of another kind";
+            return (Open, text.to_owned());
+        }
+        if let Some((false, why)) = &self.keeps_time {
+            let text = format!(
+                "the kernel's time is another clock ({why}), so a jump of this one is not counted as time"
+            );
+            return (RuledOut, text);
+        }
+        match &self.trace.at_once {
+            Some(others) => (
+                Stays,
+                format!(
+                    "{others}. A jump of the counter ahead does that where the watchdog measures by it: every processor is \
+                     \"stuck\" at the same instant, for the length of the jump, and none was. The release of a lock that all \
+                     waited for (H2, H4) does it as well"
+                ),
+            ),
+            None => (
+                Open,
+                "a jump of the counter ahead makes the watchdog report every processor at the same instant, for the same time, \
+                 though none was stuck; the report of one processor alone does not tell"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn away(&self) -> (Standing, String) {
+        let text = match self.trace.kind {
+            Kind::HardLockup => {
+                "a processor that firmware (SMI), a hypervisor or a debugger has taken away takes no timer interrupts either"
+            }
+            _ => {
+                "firmware (SMI), a hypervisor or a debugger can take a processor away without a trace in the report: this one, \
+                 or the one that holds the lock, which then looks like H2"
+            }
+        };
+        (Open, text.to_owned())
+    }
+
     fn value_moved(&self) -> bool {
         self.view
             .lock
@@ -308,6 +373,9 @@ impl<'a> Case<'a> {
             let name = |judged: &Judged| match (judged.hypothesis, standing) {
                 (Hypothesis::H3, RuledOut) if !self.has_no_lock() && !self.value_moved() => {
                     "H3 (a counter that stays frozen)".to_owned()
+                }
+                (Hypothesis::H4, Open) if self.completed().is_some() => {
+                    "H4 (a lock lost, and cleared later)".to_owned()
                 }
                 (hypothesis, _) => hypothesis.to_string(),
             };

@@ -23,7 +23,7 @@ pub fn judge(own: &OwnFacts) -> Option<Judgement> {
             None => (Standing::Open, "the report says nothing of it".to_owned()),
         }
     };
-    let hypotheses = Hypothesis::ALL
+    let hypotheses = Hypothesis::INJECTED
         .into_iter()
         .map(|hypothesis| {
             let (standing, evidence) = standing(hypothesis);
@@ -99,7 +99,7 @@ fn leading(text: &str) -> Option<(Hypothesis, &str)> {
     let digits = text.strip_prefix('H')?;
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     let index: usize = digits[..end].parse().ok()?;
-    let hypothesis = Hypothesis::ALL.get(index.checked_sub(1)?)?;
+    let hypothesis = Hypothesis::INJECTED.get(index.checked_sub(1)?)?;
     Some((*hypothesis, &digits[end..]))
 }
 

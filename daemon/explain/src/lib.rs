@@ -19,6 +19,7 @@ mod printed;
 mod summary;
 mod symbolic;
 mod text;
+mod together;
 mod trace;
 mod view;
 mod wait_loop;
@@ -67,7 +68,8 @@ pub fn explain(input: &[u8], frequency: Frequency) -> Result<Explained, ExplainE
     if input.len() > MOST_INPUT {
         return Err(ExplainError::TooLong);
     }
-    let parsed = parse::parse(input);
+    let mut parsed = parse::parse(input);
+    together::mark(&mut parsed.traces);
     if parsed.traces.is_empty() {
         return Err(ExplainError::NoReport(parsed.problems));
     }

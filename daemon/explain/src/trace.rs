@@ -24,6 +24,10 @@ pub struct Trace {
     pub sections: Vec<Section>,
     /// What only a report of hpetun has.
     pub own: Option<Box<OwnFacts>>,
+    /// The kernel's time of the headline, in seconds.
+    pub stamp: Option<f64>,
+    /// Other processors reported at the same moment: who, in words.
+    pub at_once: Option<String>,
 }
 
 impl Trace {

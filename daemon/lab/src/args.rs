@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(parse("lab --faults").faults, Some(None));
         assert_eq!(parse("lab").faults, None);
         let all = parse("lab --faults all --html x.html");
-        assert_eq!(all.hypotheses().unwrap(), Hypothesis::ALL);
+        assert_eq!(all.hypotheses().unwrap(), Hypothesis::INJECTED);
         assert!(try_parse("lab --faults some").is_err());
         let lab = parse("lab --fault h3 --fault H1 --seconds 4");
         assert_eq!(lab.hypotheses().unwrap(), [Hypothesis::H1, Hypothesis::H3]);

@@ -18,10 +18,29 @@ pub enum Hypothesis {
     H8,
     H9,
     H10,
+    H11,
+    H12,
 }
 
 impl Hypothesis {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
+        Self::H1,
+        Self::H2,
+        Self::H3,
+        Self::H4,
+        Self::H5,
+        Self::H6,
+        Self::H7,
+        Self::H8,
+        Self::H9,
+        Self::H10,
+        Self::H11,
+        Self::H12,
+    ];
+
+    /// Those that a fault of `clockshim` produces and a report of hpetun's watchdog can name. The other two are of the
+    /// kernel's watchdog: it measures by the clock that it suspects, and it cannot see a whole processor halt.
+    pub const INJECTED: [Self; 10] = [
         Self::H1,
         Self::H2,
         Self::H3,
@@ -47,6 +66,8 @@ impl Hypothesis {
             Self::H8 => "the counter wrapped unseen",
             Self::H9 => "the counter was reset",
             Self::H10 => "the counter slows or halts in deep idle",
+            Self::H11 => "the counter jumped ahead",
+            Self::H12 => "the processor was away",
         }
     }
 }
@@ -64,6 +85,8 @@ impl fmt::Display for Hypothesis {
             Self::H8 => "H8",
             Self::H9 => "H9",
             Self::H10 => "H10",
+            Self::H11 => "H11",
+            Self::H12 => "H12",
         })
     }
 }

@@ -3,6 +3,7 @@
 mod fields;
 mod flowed;
 mod headline;
+mod lanes;
 mod line;
 mod mail;
 mod open;
@@ -44,11 +45,27 @@ pub fn parse(input: &[u8]) -> Parsed {
         return parser.finish();
     }
     let mut lines = input.split(|byte| *byte == b'\n').enumerate();
-    while let Some((index, line)) = lines.next() {
-        if !printable {
-            parser.line(index + 1, &line::clean(line));
-            continue;
+    if !printable {
+        let mut stamp = None;
+        let lines = lines.map(|(index, line)| {
+            stamp = lanes::stamp(line).or(stamp);
+            lanes::Line {
+                number: index + 1,
+                stamp,
+                mixed: false,
+                text: line::clean(line),
+            }
+        });
+        for line in lanes::separate(lines.collect()) {
+            if line.mixed && !parser.mixed {
+                parser.close();
+            }
+            (parser.stamp, parser.mixed) = (line.stamp, line.mixed);
+            parser.line(line.number, &line.text);
         }
+        return parser.finish();
+    }
+    while let Some((index, line)) = lines.next() {
         let mut whole = mail::Line::default();
         let mut next = Some(line);
         while next.is_some_and(|line| whole.goes_on_after(line)) {
@@ -63,6 +80,10 @@ pub fn parse(input: &[u8]) -> Parsed {
 struct Parser {
     parsed: Parsed,
     open: Option<Open>,
+    /// The kernel's time of this line, in microseconds.
+    stamp: Option<u64>,
+    /// Another processor printed at the same moment as this line.
+    mixed: bool,
     /// The last line announced one that syslogd writes to every terminal.
     wall: bool,
 }
@@ -231,6 +252,12 @@ impl Parser {
 
     fn begin(&mut self, number: usize, mut trace: Trace) -> &mut Open {
         trace.lines = (number, number);
+        trace.stamp = self.stamp.map(|stamp| stamp as f64 / 1e6);
+        if self.mixed {
+            trace.at_once = Some(
+                "another processor reported at the same moment: its lines are mixed with these".to_owned(),
+            );
+        }
         self.open.insert(Open {
             trace,
             ..Open::default()

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::fields;
 use super::open::{MOST_FRAMES, Open};
-use crate::trace::{CodeBytes, Frame, Kind, OwnFacts, Place, Rcu, Registers, Section, Task, Trace};
+use crate::trace::{CodeBytes, Frame, Kind, OwnFacts, Place, Registers, Section, Task, Trace};
 use stall_report::report::{self, StallReport};
 
 /// A line of the text form. True where it is one.
@@ -190,14 +190,13 @@ fn trace(message: String, report: StallReport) -> Trace {
         // A thread that ended was not stuck.
         seconds: Some(report.stuck_ms / 1e3).filter(|seconds| *seconds > 0.0),
         task: Some(task),
-        by: None,
-        rcu: Rcu::default(),
         sections,
         own: Some(Box::new(OwnFacts {
             word: report.clock.as_ref().and_then(|clock| Some(clock.lock?.word)),
             report: Some(Box::new(report)),
             ..OwnFacts::default()
         })),
+        ..Trace::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod compilers;
 mod formats;
+mod kernel;
 mod machine;
 mod others;
 mod own;

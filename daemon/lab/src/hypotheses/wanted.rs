@@ -21,7 +21,7 @@ impl FromStr for Wanted {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let same = |hypothesis: &Hypothesis| hypothesis.to_string().eq_ignore_ascii_case(text);
-        if let Some(hypothesis) = Hypothesis::ALL.into_iter().find(same) {
+        if let Some(hypothesis) = Hypothesis::INJECTED.into_iter().find(same) {
             return Ok(Self::Hypothesis(hypothesis));
         }
         match text.parse::<Fault>() {
@@ -47,8 +47,8 @@ pub enum FaultSet {
 pub fn hypotheses(wanted: &[Wanted], set: Option<FaultSet>) -> anyhow::Result<Vec<Hypothesis>> {
     let named: Vec<Hypothesis> = wanted.iter().filter_map(Wanted::hypothesis).collect();
     let chosen = match set {
-        Some(FaultSet::All) => Hypothesis::ALL.to_vec(),
-        None => Hypothesis::ALL
+        Some(FaultSet::All) => Hypothesis::INJECTED.to_vec(),
+        None => Hypothesis::INJECTED
             .into_iter()
             .filter(|hypothesis| named.contains(hypothesis))
             .collect(),
@@ -102,7 +102,10 @@ mod tests {
     fn each_is_played_once_and_in_order() {
         let both = [wanted("h7"), wanted("h2"), wanted("h7")];
         assert_eq!(hypotheses(&both, None).unwrap(), [Hypothesis::H2, Hypothesis::H7]);
-        assert_eq!(hypotheses(&both, Some(FaultSet::All)).unwrap(), Hypothesis::ALL);
+        assert_eq!(
+            hypotheses(&both, Some(FaultSet::All)).unwrap(),
+            Hypothesis::INJECTED
+        );
         let faults = [wanted("torn")];
         assert!(hypotheses(&faults, None).unwrap().is_empty());
         let error = hypotheses(&faults, Some(FaultSet::All)).unwrap_err().to_string();

@@ -5,7 +5,7 @@ pub mod judge_clock;
 
 use clockshim::hpet::Contended;
 
-use Hypothesis::{H1, H2, H3, H4, H5, H6, H7, H8, H9, H10};
+use Hypothesis::{H1, H2, H3, H4, H5, H6, H7, H8, H9, H10, H11, H12};
 use stall_report::hypothesis::{Fit, Hypothesis, Verdict};
 use stall_report::report::{Class, Figures, Frame, StallReport, ThreadFacts};
 
@@ -23,7 +23,9 @@ pub fn judge(report: &StallReport) -> Verdict {
             ..Verdict::default()
         };
     };
-    let others = Hypothesis::ALL.into_iter().filter(|other| *other != hypothesis);
+    let others = Hypothesis::INJECTED
+        .into_iter()
+        .filter(|other| *other != hypothesis);
     Verdict {
         hypothesis: Some(hypothesis),
         reason,
@@ -212,6 +214,7 @@ impl<'a> Facts<'a> {
             },
             H7 | H8 | H9 => "it leaves nobody spinning".to_owned(),
             H10 => "by itself it only slows the time".to_owned(),
+            H11 | H12 => return None,
         })
     }
 
@@ -238,7 +241,8 @@ impl<'a> Facts<'a> {
                 false,
                 "the kernel holds this lock with interrupts off, so nothing but a hypervisor can preempt the holder",
             ),
-            H7 | H8 | H9 | H10 => (false, "it leaves nobody spinning"),
+            H7 | H8 | H9 | H10 | H11 => (false, "it leaves nobody spinning"),
+            H12 => (false, "a thread of user space does not see its processor halt"),
         };
         let in_loop = self.waiting > 0;
         Fit {
