@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::clocksource::Clocksource;
 use super::disassembly::Offset;
 use super::trace::{Kind, Place, Task, optional_hex};
 use stall_report::hypothesis::Hypothesis;
@@ -23,6 +24,9 @@ pub struct Explanation {
     pub views: Vec<View>,
     /// `None` where the report is not about the HPET's reader.
     pub judgement: Option<Judgement>,
+    /// Of the clocksource watchdog alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clocksource: Option<Clocksource>,
 }
 
 /// What one processor or thread was doing.

@@ -7,6 +7,7 @@
 
 mod busy_wait;
 mod clock;
+mod clocksource;
 mod disassembly;
 mod entry;
 mod explanation;
@@ -56,7 +57,7 @@ pub enum ExplainError {
     TooLong,
     #[error(
         "no lockup report in it; looked for the kernel's `BUG: soft lockup - CPU#N stuck for Ns!`, `Watchdog detected hard LOCKUP \
-         on cpu N` and `INFO: rcu_... detected stall`, for registers from `RIP:` on without such a line, and for hpetun's own \
+         on cpu N` and `INFO: rcu_... detected stall`, for registers from `RIP:` on without such a line, for the clocksource watchdog's `Marking clocksource '...' as unstable`, and for hpetun's own \
          stall reports, as text or as JSON{}",
         .0.iter().map(|problem| format!("; {problem}")).collect::<String>()
     )]
@@ -106,6 +107,11 @@ fn one(trace: &Trace, frequency: Frequency) -> Explanation {
         .sections
         .first()
         .filter(|section| trace.may_be_stuck(section.cpu) && !trace.rcu.blames_none());
+    let mut summary = summary::summary(trace);
+    let clocksource = trace.clocksource.clone().map(|mut clocksource| {
+        summary = clocksource.explain();
+        clocksource
+    });
     Explanation {
         kind: trace.kind,
         headline: trace.headline.clone(),
@@ -113,9 +119,10 @@ fn one(trace: &Trace, frequency: Frequency) -> Explanation {
         cpu: trace.cpu.or_else(|| first?.cpu),
         seconds: trace.seconds,
         task: trace.task.clone().or_else(|| first?.task.clone()),
-        summary: summary::summary(trace),
+        summary,
         shows_stuck,
         views,
         judgement,
+        clocksource,
     }
 }

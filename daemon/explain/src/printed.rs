@@ -24,7 +24,7 @@ impl Printed {
             Kind::SoftLockup | Kind::RcuStallSelf => Printed::TimerHere,
             Kind::RcuStallOther => Printed::TimerElsewhere,
             Kind::HardLockup => Printed::Nmi,
-            Kind::Hpetun | Kind::Dump => Printed::Unknown,
+            Kind::Clocksource | Kind::Hpetun | Kind::Dump => Printed::Unknown,
         }
     }
 

@@ -88,6 +88,7 @@ fn what(trace: &Trace) -> String {
                 .map_or(String::new(), |seconds| format!(" for {seconds:.1} s"));
             format!("Stall of hpetun's thread {whom} on {cpu}{span}, told by hpetun's own watchdog.")
         }
+        Kind::Clocksource => "The kernel's clocksource watchdog found that two clocks disagree.".to_owned(),
         Kind::Dump => format!(
             "Registers of {cpu}, which ran {whom}. No headline says why they were printed, so nothing follows from that they were."
         ),

@@ -249,6 +249,7 @@ fn title(report: &Explanation) -> String {
         Kind::SoftLockup => "soft lockup",
         Kind::HardLockup => "hard lockup",
         Kind::RcuStallSelf | Kind::RcuStallOther => "RCU stall",
+        Kind::Clocksource => "clocksource marked unstable",
         Kind::Hpetun => "stall of hpetun",
         Kind::Dump => "registers",
     };

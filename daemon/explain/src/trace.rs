@@ -3,6 +3,7 @@
 use iced_x86::Register;
 use serde::{Serialize, Serializer};
 
+use super::clocksource::Clocksource;
 use stall_report::report::StallReport;
 
 /// One report, from its headline to the last line that belongs to it.
@@ -24,6 +25,8 @@ pub struct Trace {
     pub sections: Vec<Section>,
     /// What only a report of hpetun has.
     pub own: Option<Box<OwnFacts>>,
+    /// What only the clocksource watchdog's lines have.
+    pub clocksource: Option<Clocksource>,
     /// The kernel's time of the headline, in seconds.
     pub stamp: Option<f64>,
     /// Other processors reported at the same moment: who, in words.
@@ -74,6 +77,8 @@ pub enum Kind {
     RcuStallSelf,
     /// RCU, told by another processor.
     RcuStallOther,
+    /// The kernel's watchdog of its clocks: two of them disagree.
+    Clocksource,
     /// hpetun's own watchdog.
     Hpetun,
     /// Registers or a call trace with no line that says why they were printed.

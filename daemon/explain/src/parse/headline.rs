@@ -26,6 +26,12 @@ pub fn parse(line: &str) -> Option<Headline> {
 /// `BUG: soft lockup - CPU#1 stuck for 23s! [kworker/1:3:7927]`; the first kernels had `BUG: soft lockup detected on CPU#0!`.
 fn soft(line: &str) -> Option<Headline> {
     let (_, rest) = line.split_once("BUG: soft lockup")?;
+    let is_subject = ["Subject:", "Re:", "Fwd:"]
+        .iter()
+        .any(|words| line.starts_with(words));
+    if is_subject || !(rest.trim_start().starts_with("- CPU") || rest.contains("on CPU#")) {
+        return None;
+    }
     Some(Headline {
         kind: Kind::SoftLockup,
         cpu: after(rest, "CPU#"),

@@ -14,6 +14,7 @@ mod rcu;
 use std::collections::HashSet;
 
 use self::open::Open;
+use super::clocksource;
 use super::trace::{Kind, Section, Task, Trace};
 
 /// So many reports are kept; more are only counted.
@@ -80,6 +81,10 @@ pub fn parse(input: &[u8]) -> Parsed {
 struct Parser {
     parsed: Parsed,
     open: Option<Open>,
+    /// The clocksource watchdog's lines, which may be in the middle of another report.
+    clocksource: Option<Trace>,
+    /// An oops has ended: the kernel prints its registers once more.
+    after_end: bool,
     /// The kernel's time of this line, in microseconds.
     stamp: Option<u64>,
     /// Another processor printed at the same moment as this line.
@@ -91,6 +96,7 @@ struct Parser {
 impl Parser {
     fn finish(mut self) -> Parsed {
         self.close();
+        self.close_clocksource();
         self.drop_echoes();
         // What came in between another one's lines was finished first.
         self.parsed.traces.sort_by_key(|trace| trace.lines.0);
@@ -98,6 +104,9 @@ impl Parser {
     }
 
     fn line(&mut self, number: usize, line: &str) {
+        if self.clocksource(number, line) {
+            return;
+        }
         if std::mem::take(&mut self.wall)
             && let Some(headline) = headline::parse(line)
         {
@@ -108,6 +117,10 @@ impl Parser {
             };
             headline_into(&mut trace, line, headline);
             self.keep(trace);
+        } else if line.starts_with("---[ end") {
+            // Some name the panic once more.
+            self.close();
+            self.after_end = true;
         } else if line.starts_with("Message from syslogd@") {
             self.wall = true;
         } else if self.is_panic_of_open(line) {
@@ -136,8 +149,6 @@ impl Parser {
         } else if headline::is_foreign(line) {
             self.close();
             self.begin(number, Trace::default()).foreign = true;
-        } else if line.starts_with("---[ end") {
-            self.close();
         } else {
             if let Some(tid) = own::thread_of_body(line)
                 && self
@@ -148,6 +159,35 @@ impl Parser {
                 self.resume(number, Some(&tid));
             }
             self.body(number, line);
+        }
+    }
+
+    /// Takes in a line of the clocksource watchdog. False where it is none.
+    fn clocksource(&mut self, number: usize, line: &str) -> bool {
+        if let Some(found) = clocksource::headline(line) {
+            self.close_clocksource();
+            self.clocksource = Some(Trace {
+                kind: Kind::Clocksource,
+                headline: line.chars().take(300).collect(),
+                lines: (number, number),
+                clocksource: Some(found),
+                ..Trace::default()
+            });
+            return true;
+        }
+        let open = self.clocksource.as_mut();
+        open.is_some_and(|trace| {
+            let is_its = trace.clocksource.as_mut().is_some_and(|found| found.read(line));
+            if is_its {
+                trace.lines.1 = number;
+            }
+            is_its
+        })
+    }
+
+    fn close_clocksource(&mut self) {
+        if let Some(trace) = self.clocksource.take() {
+            self.keep(trace);
         }
     }
 
@@ -191,7 +231,12 @@ impl Parser {
     fn headline(&mut self, number: usize, line: &str, headline: headline::Headline) {
         if let Some(open) = self.open.as_mut().filter(|open| !open.foreign && !open.complete) {
             let cpu = open.section().cpu;
-            let same_cpu = cpu.is_none() || headline.cpu.is_none() || cpu == headline.cpu;
+            // RCU names its processors below the headline.
+            let same_cpu = match (cpu, headline.cpu) {
+                (Some(cpu), Some(named)) => cpu == named,
+                (Some(_), None) => !matches!(headline.kind, Kind::RcuStallSelf | Kind::RcuStallOther),
+                (None, _) => true,
+            };
             // Somebody who copied the report out of a log put its last line last.
             if open.trace.headline.is_empty() && open.has_body() && same_cpu {
                 open.complete = true;
@@ -236,7 +281,8 @@ impl Parser {
                 || line.starts_with("RIP:")
                 || line.starts_with("EIP:")
                 || line.starts_with("NMI backtrace for cpu");
-            if !is_beginning {
+            let is_place = line.starts_with("RIP:") || line.starts_with("EIP:");
+            if !is_beginning || (self.after_end && is_place) {
                 return;
             }
             self.close();
@@ -251,6 +297,7 @@ impl Parser {
     }
 
     fn begin(&mut self, number: usize, mut trace: Trace) -> &mut Open {
+        self.after_end = false;
         trace.lines = (number, number);
         trace.stamp = self.stamp.map(|stamp| stamp as f64 / 1e6);
         if self.mixed {
@@ -298,7 +345,8 @@ impl Parser {
 
     /// Subjects and sentences that quote the headline of a report that is here as well.
     fn drop_echoes(&mut self) {
-        let is_bare = |trace: &Trace| trace.sections.is_empty() && trace.own.is_none();
+        let is_bare =
+            |trace: &Trace| trace.sections.is_empty() && trace.own.is_none() && trace.clocksource.is_none();
         let key = |trace: &Trace| {
             (
                 trace.kind as u8,

@@ -1,9 +1,11 @@
 //! Reports whose truth is known: the one of 2019, and those of readers that a small machine runs.
 
+mod clocksources;
 mod compilers;
 mod formats;
 mod kernel;
 mod machine;
+mod order;
 mod others;
 mod own;
 mod printed;
