@@ -24,7 +24,9 @@ impl Printed {
             Kind::SoftLockup | Kind::RcuStallSelf => Printed::TimerHere,
             Kind::RcuStallOther => Printed::TimerElsewhere,
             Kind::HardLockup => Printed::Nmi,
-            Kind::Clocksource | Kind::Hpetun | Kind::Dump => Printed::Unknown,
+            Kind::HungTask | Kind::WorkqueueLockup | Kind::Clocksource | Kind::Hpetun | Kind::Dump => {
+                Printed::Unknown
+            }
         }
     }
 

@@ -88,11 +88,57 @@ fn what(trace: &Trace) -> String {
                 .map_or(String::new(), |seconds| format!(" for {seconds:.1} s"));
             format!("Stall of hpetun's thread {whom} on {cpu}{span}, told by hpetun's own watchdog.")
         }
+        Kind::HungTask => {
+            let span = trace
+                .seconds
+                .map_or(String::new(), |seconds| format!(" for more than {seconds:.0} s"));
+            let place = first
+                .and_then(waits_for)
+                .map_or(String::new(), |what| format!(" {what}"));
+            format!(
+                "Hung task: {whom} has waited{span}, in a state in which no signal wakes it, and has not run.{place}"
+            )
+        }
+        Kind::WorkqueueLockup => {
+            let span = trace
+                .seconds
+                .map_or(String::new(), |seconds| format!(" for {seconds:.0} s"));
+            format!(
+                "Workqueue lockup: no work item of the worker pool of {} got done{span}, though some were waiting.",
+                if trace.cpu.is_some() {
+                    &*cpu
+                } else {
+                    "several processors"
+                }
+            )
+        }
         Kind::Clocksource => "The kernel's clocksource watchdog found that two clocks disagree.".to_owned(),
         Kind::Dump => format!(
             "Registers of {cpu}, which ran {whom}. No headline says why they were printed, so nothing follows from that they were."
         ),
     }
+}
+
+/// What a task that sleeps waits for, by the routine that it called to sleep.
+fn waits_for(section: &Section) -> Option<String> {
+    const ROUTINES: [(&str, &str); 10] = [
+        ("mutex_lock", "a mutex"),
+        ("__mutex_lock", "a mutex"),
+        ("down_read", "a read-write semaphore, to read"),
+        ("rwsem_down_read", "a read-write semaphore, to read"),
+        ("down_write", "a read-write semaphore, to write"),
+        ("rwsem_down_write", "a read-write semaphore, to write"),
+        ("wait_for_completion", "a completion"),
+        ("__wait_for_common", "a completion"),
+        ("io_schedule", "input or output"),
+        ("synchronize_rcu", "an RCU grace period"),
+    ];
+    let frames = || section.frames.iter().filter(|frame| !frame.doubtful);
+    frames().find_map(|frame| {
+        let name = frame.place.symbol.as_deref()?;
+        let (_, what) = ROUTINES.iter().find(|(routine, _)| name.starts_with(routine))?;
+        Some(format!("It waits for {what} ({name})."))
+    })
 }
 
 fn has_ended(trace: &Trace) -> bool {

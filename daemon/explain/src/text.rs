@@ -249,6 +249,8 @@ fn title(report: &Explanation) -> String {
         Kind::SoftLockup => "soft lockup",
         Kind::HardLockup => "hard lockup",
         Kind::RcuStallSelf | Kind::RcuStallOther => "RCU stall",
+        Kind::HungTask => "hung task",
+        Kind::WorkqueueLockup => "workqueue lockup",
         Kind::Clocksource => "clocksource marked unstable",
         Kind::Hpetun => "stall of hpetun",
         Kind::Dump => "registers",

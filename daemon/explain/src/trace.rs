@@ -77,6 +77,10 @@ pub enum Kind {
     RcuStallSelf,
     /// RCU, told by another processor.
     RcuStallOther,
+    /// khungtaskd: a task waits, and is not woken.
+    HungTask,
+    /// The workqueues' watchdog: no work item of a pool gets done.
+    WorkqueueLockup,
     /// The kernel's watchdog of its clocks: two of them disagree.
     Clocksource,
     /// hpetun's own watchdog.

@@ -20,6 +20,8 @@ pub fn parse(line: &str) -> Option<Headline> {
         .or_else(|| own(line))
         .or_else(|| hard(line))
         .or_else(|| rcu::headline(line))
+        .or_else(|| hung(line))
+        .or_else(|| workqueue(line))
         .or_else(|| panic(line))
 }
 
@@ -85,6 +87,38 @@ fn hard(line: &str) -> Option<Headline> {
         cpu,
         // Since 6.5, one processor may watch another one by its own timer.
         by: after(before, "CPU").filter(|by| Some(*by) != cpu),
+        ..Headline::default()
+    })
+}
+
+/// `INFO: task mdadm:2858 blocked for more than 243 seconds.`
+fn hung(line: &str) -> Option<Headline> {
+    let (who, span) = line
+        .strip_prefix("INFO: task ")?
+        .split_once(" blocked for more than ")?;
+    let (name, pid) = who.rsplit_once(':')?;
+    Some(Headline {
+        kind: Kind::HungTask,
+        seconds: Some(span.split_once(" seconds")?.0.parse().ok()?),
+        task: Some(Task {
+            name: name.to_owned(),
+            pid: Some(pid.parse().ok()?),
+        }),
+        ..Headline::default()
+    })
+}
+
+/// `BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 34s!`
+fn workqueue(line: &str) -> Option<Headline> {
+    let (_, pool) = line
+        .strip_prefix("BUG: workqueue lockup - pool ")?
+        .split_once("cpus=")?;
+    let (cpus, rest) = pool.split_once(' ')?;
+    Some(Headline {
+        kind: Kind::WorkqueueLockup,
+        // A pool that is bound to no processor has several.
+        cpu: cpus.parse().ok(),
+        seconds: seconds(rest.split_once("stuck for ")?.1),
         ..Headline::default()
     })
 }
@@ -262,10 +296,26 @@ mod tests {
     }
 
     #[test]
+    fn tasks_and_pools_that_wait() {
+        check(
+            "INFO: task kworker/1:3:7927 blocked for more than 120 seconds.",
+            Kind::HungTask,
+            None,
+            Some(120.0),
+            Some(("kworker/1:3", 7927)),
+        );
+        let pool = "BUG: workqueue lockup - pool cpus=3 node=0 flags=0x0 nice=0 stuck for 34s!";
+        check(pool, Kind::WorkqueueLockup, Some(3), Some(34.0), None);
+        let unbound = "BUG: workqueue lockup - pool cpus=0-3 flags=0x4 nice=0 stuck for 34s!";
+        check(unbound, Kind::WorkqueueLockup, None, Some(34.0), None);
+    }
+
+    #[test]
     fn other_lines_are_none() {
         for line in [
             "rcu: INFO: rcu_sched",
-            "INFO: task kworker/1:3:7927 blocked for more than 120 seconds.",
+            "INFO: task hung in f",
+            "BUG: workqueue lockup",
             "watchdog: Disabling watchdog",
             "",
         ] {

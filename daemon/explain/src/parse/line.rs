@@ -75,8 +75,13 @@ fn bracketed(text: &str) -> Option<&str> {
     let caller = inside
         .strip_prefix(['C', 'T'])
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
+    // `[Jun 3 09:04]`, as `dmesg -H` has it for the first line of a minute.
+    let minute = MONTHS.iter().any(|month| inside.starts_with(month))
+        && inside.len() <= 12
+        && inside.split_whitespace().count() == 3
+        && inside.matches(':').count() == 1;
     let date = inside.len() >= 19 && inside.matches(':').count() == 2 && inside.contains(' ');
-    (inside.parse::<f64>().is_ok_and(f64::is_finite) && inside.contains('.') || caller || date)
+    (inside.parse::<f64>().is_ok_and(f64::is_finite) && inside.contains('.') || caller || date || minute)
         .then_some(rest)
 }
 
@@ -200,6 +205,8 @@ mod tests {
             "2019-06-01 12:00:00.123 kernel: RIP: 0010:read_hpet+0x67/0xc0",
             "[Sat Jun  1 12:00:00 2019] RIP: 0010:read_hpet+0x67/0xc0",
             "[  123.456789] box kernel: RIP: 0010:read_hpet+0x67/0xc0",
+            "[Jun 3 09:04] RIP: 0010:read_hpet+0x67/0xc0",
+            "[  +0.041663] RIP: 0010:read_hpet+0x67/0xc0",
             "[<    0.000012>] RIP: 0010:read_hpet+0x67/0xc0",
             "kern  :emerg : [12345.678901] RIP: 0010:read_hpet+0x67/0xc0",
             "kern  :warn  : [12345.678901] RIP: 0010:read_hpet+0x67/0xc0",

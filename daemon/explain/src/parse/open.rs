@@ -7,6 +7,15 @@ use crate::trace::{CodeBytes, Frame, Kind, OwnFacts, Place, Section, Task, Trace
 const MOST_SECTIONS: usize = 1024;
 pub const MOST_FRAMES: usize = 256;
 
+/// How far the dump of the processor is that RCU's own thread last ran on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GpThread {
+    #[default]
+    None,
+    Announced,
+    Shown,
+}
+
 /// The report that is being read.
 #[derive(Default)]
 pub struct Open {
@@ -26,6 +35,10 @@ pub struct Open {
     pub code: CodeBytes,
     pub code_at: Option<usize>,
     pub pending_register: Option<String>,
+    /// RCU shows where its own thread last ran, which is not the stalled processor.
+    pub gp_thread: GpThread,
+    /// The last line was `RIP:` and nothing else.
+    pub wants_place: bool,
     /// The last line was a headline that may go on with the task.
     pub wants_task: bool,
     /// The last line was a `CPU:` line that may go on with the kernel's version.
@@ -99,7 +112,7 @@ impl Open {
             .last()
             .is_some_and(|section| section.cpu.is_some());
         let is_second = self.has_cpu_line || (by_itself && !announced && is_other());
-        is_second && self.trace.kind != Kind::Hpetun
+        is_second && self.trace.kind != Kind::Hpetun && self.gp_thread != GpThread::Shown
     }
 
     /// True where the line is part of a report.
@@ -113,11 +126,28 @@ impl Open {
         if own::line(line, self) {
             return true;
         }
+        if line.contains("Stack dump where RCU GP kthread last ran") {
+            self.gp_thread = GpThread::Announced;
+            return true;
+        }
         if let Some(rest) = line.strip_prefix("NMI backtrace for cpu ") {
             return self.backtrace_of(rest);
         }
         if let Some(rest) = line.strip_prefix("Task dump for CPU ") {
             return self.backtrace_of(rest.trim_end_matches(':'));
+        }
+        if self.gp_thread == GpThread::Shown {
+            if !self.is_of_stalled(line) {
+                return true;
+            }
+            self.gp_thread = GpThread::None;
+        }
+        if std::mem::take(&mut self.wants_place) && self.rip(line, line) {
+            return true;
+        }
+        if line == "RIP:" {
+            self.wants_place = true;
+            return true;
         }
         self.aside |= line.contains("kthread stack dump");
         // That thread is shown by name only; a processor's line is that of the stalled one.
@@ -171,15 +201,35 @@ impl Open {
         true
     }
 
+    /// Whether a `CPU:` line is of the stalled processor.
+    fn is_of_stalled(&self, line: &str) -> bool {
+        let mut section = Section::default();
+        line.starts_with("CPU:")
+            && fields::cpu_line(line, &mut section)
+            && section.cpu.is_some()
+            && section.cpu == self.trace.cpu
+    }
+
     fn backtrace_of(&mut self, rest: &str) -> bool {
         // `NMI backtrace for cpu 9 skipped: idling at native_safe_halt+0xe/0x10`
         if rest.contains("skipped") {
             return true;
         }
         let cpu = rest.split_whitespace().next().and_then(|cpu| cpu.parse().ok());
+        let is_stalled = cpu.is_some()
+            && (cpu == self.trace.cpu || cpu.is_some_and(|cpu| self.trace.rcu.also.contains(&cpu)));
+        self.gp_thread = match self.gp_thread {
+            GpThread::Announced if !is_stalled => GpThread::Shown,
+            _ => GpThread::None,
+        };
+        if self.gp_thread == GpThread::Shown {
+            return true;
+        }
         self.aside = false;
+        let is_hung = self.trace.kind == Kind::HungTask;
         let section = self.section();
-        let is_shown = section.cpu.is_some() && (section.task.is_some() || !section.frames.is_empty());
+        let is_shown = is_hung && !section.frames.is_empty()
+            || section.cpu.is_some() && (section.task.is_some() || !section.frames.is_empty());
         if self.has_cpu_line || is_shown || self.section().rip.is_some() {
             self.next_section(Section::default());
         }

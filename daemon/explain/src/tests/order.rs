@@ -68,3 +68,48 @@ fn a_log_that_begins_in_mid_report() {
     assert_eq!(found, expected);
     assert!(reports[1].summary[0].contains("CPU 7"));
 }
+
+#[test]
+fn tasks_that_wait_are_named_with_what_they_wait_for() {
+    let text = "[Jun 3 09:04] INFO: task mdadm:2858 blocked for more than 243 seconds.\n\
+                [  +0.041663] mdadm           D    0  2858   2751 0x00004002\n[  +0.038191] Call Trace:\n\
+                [  +0.034067]  schedule+0x2f/0xa0\n[  +0.000001]  __mutex_lock.isra.0+0x1/0x2\n\
+                [  +0.043602]  entry_SYSCALL_64_after_hwframe+0x44/0xa9\n[  +0.045892] RIP: 0033:0x7f72920c3427\n\
+                [  +0.046595] RAX: ffffffffffffffda RBX: 0000000000000004\n\
+                [Jun 3 09:06] INFO: task sync:2860 blocked for more than 364 seconds.\n\
+                [  +0.038191] Call Trace:\n[  +0.034067]  schedule+0x2f/0xa0\n[  +0.000001]  io_schedule+0x1/0x2\n";
+    let reports = all(text);
+    assert_eq!(reports.len(), 2);
+    for (report, seconds, name, what) in [
+        (&reports[0], 243.0, "mdadm", "It waits for a mutex"),
+        (&reports[1], 364.0, "sync", "It waits for input or output"),
+    ] {
+        assert_eq!((report.kind, report.seconds), (Kind::HungTask, Some(seconds)));
+        assert_eq!(report.task.as_ref().unwrap().name, name);
+        assert!(report.summary[0].contains(what), "{:?}", report.summary);
+        assert_eq!(report.views.len(), 1);
+        assert_eq!(report.views[0].rip, None);
+        assert!(report.judgement.is_none());
+    }
+    assert_eq!(reports[0].views[0].call_trace.len(), 3);
+    assert_eq!(reports[1].views[0].call_trace.len(), 2);
+}
+
+#[test]
+fn where_the_grace_period_thread_ran_is_not_where_the_stall_is() {
+    let text = "rcu: INFO: rcu_sched self-detected stall on CPU\nrcu: \t0-....: (5998 ticks this GP) idle=ace\n\
+                rcu: rcu_sched kthread starved for 5252 jiffies! g1 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x0 ->cpu=1\n\
+                rcu: Stack dump where RCU GP kthread last ran:\nSending NMI from CPU 0 to CPUs 1:\nNMI backtrace for cpu 1\n\
+                CPU: 1 PID: 5 Comm: other Not tainted 6.1.0 #1\nRIP: 0010:other_routine+0x1/0x20\n\
+                RSP: 0018:ffffc90000003ad8 EFLAGS: 00000202\nCPU: 0 PID: 7 Comm: stalled Not tainted 6.1.0 #1\n\
+                RIP:\n0010:stalled_routine+0x3/0x20\nRSP: 0018:ffffc90000003ad8 EFLAGS: 00000202\n";
+    let report = only(text);
+    assert_eq!((report.kind, report.cpu), (Kind::RcuStallSelf, Some(0)));
+    assert_eq!(report.views.len(), 1);
+    let view = &report.views[0];
+    assert_eq!(view.task.as_ref().unwrap().name, "stalled");
+    assert_eq!(
+        view.rip.as_ref().unwrap().symbol.as_deref(),
+        Some("stalled_routine")
+    );
+}
