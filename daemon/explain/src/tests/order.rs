@@ -113,3 +113,50 @@ fn where_the_grace_period_thread_ran_is_not_where_the_stall_is() {
         Some("stalled_routine")
     );
 }
+
+#[test]
+fn what_a_spin_lock_is_waited_for_with() {
+    let report = |code: &str| {
+        only(&format!(
+            "watchdog: BUG: soft lockup - CPU#4 stuck for 22s! [a:9]\nCPU: 4 PID: 9 Comm: a Not tainted 6.1.0 #6\n\
+             RIP: 0010:native_queued_spin_lock_slowpath+0x63/0x1d0\nCode: {code}\nRSP: 0018:ffff888461417b00 EFLAGS: 00000202\n\
+             RAX: 0000000000080101 RBX: ffffffff90a75340 RCX: 0000000000000000\n\
+             RDX: ffff8bf0dac28b80 RSI: 0000000000000000 RDI: ffff8bf0dac28c00\n"
+        ))
+    };
+    // mov (%rdi),%eax; test %al,%al; jne back, with a pause.
+    let word = report("f3 90 8b 07 <84> c0 75 f8 b8 01 00 00 00 66 89 07 c3");
+    assert!(
+        fact(&word, "RDI")
+            .meaning
+            .starts_with("address of what the loop looks at")
+    );
+    let loaded = fact(&word, "RAX");
+    assert_eq!(loaded.value, "00080101");
+    assert!(
+        loaded
+            .meaning
+            .contains("held; one waiter is pending; the last in the queue is CPU 1")
+    );
+    // mov 0x8(%rdx),%eax; test %eax,%eax; je back: the register, and not the address.
+    let queue = report("f3 90 8b 42 08 <85> c0 74 f7 b8 01 00 00 00 66 89 07 c3");
+    let node = fact(&queue, "RDX");
+    assert_eq!(node.value, "ffff8bf0dac28b80");
+    assert!(
+        node.meaning
+            .starts_with("with its displacement, at ffff8bf0dac28b88, the address of what"),
+        "{}",
+        node.meaning
+    );
+    let view = &queue.views[0];
+    assert!(
+        view.facts.iter().all(|fact| !fact.registers.contains(&"RAX")),
+        "{:?}",
+        view.facts
+    );
+    assert!(
+        view.limits.iter().any(|limit| limit.contains("(MCS)")),
+        "{:?}",
+        view.limits
+    );
+}
