@@ -3,6 +3,7 @@
 mod clocks;
 mod explain;
 mod keys;
+mod names;
 mod reproduce_args;
 mod run;
 mod signals;
@@ -39,18 +40,17 @@ Environment:
   WG_TUN_FD, WG_UAPI_FD    descriptors of a TUN device and of a listening control socket to take over
   NO_COLOR                 no colours";
 
-/// A userspace, WireGuard-compatible tunnel that stamps every packet through a pluggable clock.
+/// A userspace, WireGuard-compatible tunnel with a pluggable packet clock
 #[derive(Debug, Parser)]
 #[command(
     name = "hpetun",
     version,
-    after_help = AFTER_HELP,
+    after_long_help = AFTER_HELP,
     override_usage = "hpetun [OPTIONS] IFNAME\n       hpetun COMMAND ...",
     arg_required_else_help = true,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    subcommand_value_name = "COMMAND",
-    disable_help_subcommand = true
+    subcommand_value_name = "COMMAND"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -67,7 +67,7 @@ enum Command {
     Lab(Box<lab::LabArgs>),
     /// Show an interface: peers, clock, workers, latency, drops
     Status(status::StatusArgs),
-    /// Measure the clocks of this machine: cost, rate, steps, and which is wrong
+    /// Measure this machine's clocks: cost, rate, steps, and which is wrong
     Clocks(clocks::ClocksArgs),
     /// Say what a kernel lockup report, or one of hpetun's, shows
     Explain(explain::ExplainArgs),
@@ -77,6 +77,8 @@ enum Command {
     Pubkey,
     /// Print a new preshared key
     Genpsk,
+    /// Print the version
+    Version,
 }
 
 impl Cli {
@@ -85,23 +87,27 @@ impl Cli {
         Self::from_words(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
 
-    fn from_words<W: Into<OsString> + Clone>(
-        words: impl IntoIterator<Item = W>,
-    ) -> Result<Self, clap::Error> {
-        Self::try_parse_from(words).map_err(|error| {
+    fn from_words<W: Into<OsString>>(words: impl IntoIterator<Item = W>) -> Result<Self, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+        let refuse = |message| Self::command().error(ErrorKind::InvalidSubcommand, message);
+        let cli = Self::try_parse_from(&words).map_err(|error| {
             // clap takes the second word for a command that conflicts with the first. More often, the first is a
-            // command with a slip of the pen.
-            if error.get(ContextKind::InvalidSubcommand).is_none() {
-                return error;
+            // command with a typo.
+            let first = words.get(1).map(|word| word.to_string_lossy());
+            match first.as_deref() {
+                Some(first) if Self::command().find_subcommand(first).is_some() || first == "help" => error,
+                Some(first) if error.get(ContextKind::InvalidSubcommand).is_some() => {
+                    refuse(names::unknown_command(first))
+                }
+                Some(first) => names::mistaken_command(first).map_or(error, refuse),
+                None => error,
             }
-            let command = Self::command();
-            let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-            let text = format!(
-                "expected one interface name, or one of the commands {} as the first word",
-                names.join(", ")
-            );
-            Self::command().error(ErrorKind::ArgumentConflict, text)
-        })
+        })?;
+        let is_escaped = words.iter().rev().skip(1).any(|word| word == "--");
+        match cli.run.interface().and_then(names::mistaken_command) {
+            Some(message) if !is_escaped => Err(refuse(message)),
+            _ => Ok(cli),
+        }
     }
 
     /// Does what was asked for. An error is for [`error_chain`].
@@ -116,6 +122,9 @@ impl Cli {
             Some(Command::Genkey) => keys::genkey().map(|()| ExitCode::SUCCESS),
             Some(Command::Pubkey) => keys::pubkey().map(|()| ExitCode::SUCCESS),
             Some(Command::Genpsk) => keys::genpsk().map(|()| ExitCode::SUCCESS),
+            Some(Command::Version) => {
+                print_line(Self::command().render_version().trim_end()).map(|()| ExitCode::SUCCESS)
+            }
         }
     }
 }
@@ -159,28 +168,6 @@ fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start the control threads")
-}
-
-/// A network interface name as the kernel takes it, and none of our commands.
-pub fn interface_name(text: &str) -> Result<String, String> {
-    let is_command = Cli::command()
-        .get_subcommands()
-        .any(|command| command.get_name() == text);
-    if is_command {
-        return Err(format!(
-            "`{text}` is a command of hpetun; give the interface another name"
-        ));
-    }
-    if text.is_empty() || text.len() > 15 {
-        return Err("an interface name has 1 to 15 bytes".to_owned());
-    }
-    let is_bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    if text == "." || text == ".." || text.contains(is_bad) {
-        return Err(
-            "an interface name has no '/', no ':' and no white space, and is not '.' or '..'".to_owned(),
-        );
-    }
-    Ok(text.to_owned())
 }
 
 /// The error and its causes on one line, without those that the error before them has quoted already.
@@ -239,8 +226,8 @@ mod tests {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         );
         assert_eq!(error_kind("hpetun -f"), ErrorKind::MissingRequiredArgument);
-        assert_eq!(error_kind("hpetun -f up"), ErrorKind::ValueValidation);
-        assert_eq!(error_kind("hpetun wg0 up"), ErrorKind::ArgumentConflict);
+        assert_eq!(error_kind("hpetun -f up"), ErrorKind::InvalidSubcommand);
+        assert_eq!(error_kind("hpetun wg0 up"), ErrorKind::InvalidSubcommand);
         assert_eq!(error_kind("hpetun --workers 0 wg0"), ErrorKind::ValueValidation);
     }
 
@@ -249,35 +236,67 @@ mod tests {
         let error = parse("hpetun up").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument);
         assert!(error.to_string().contains("FILE"), "{error}");
-        let error = parse("hpetun -- up").unwrap_err().to_string();
-        assert!(error.contains("`up` is a command of hpetun"), "{error}");
     }
 
     #[test]
-    fn a_misspelt_command_says_which_there_are() {
-        let error = parse("hpetun stauts wg0").unwrap_err().to_string();
+    fn a_typo_in_a_command_creates_no_interface() {
+        for line in [
+            "hpetun stauts",
+            "hpetun -f stauts",
+            "hpetun stauts wg0",
+            "hpetun lba --json x",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains("unknown command"), "{line}: {error}");
+        }
+        let error = parse("hpetun stauts").unwrap_err().to_string();
+        assert!(
+            error.contains("did you mean status? (to create an interface of that name: hpetun -- stauts)"),
+            "{error}"
+        );
+        let error = parse("hpetun wg0 up").unwrap_err().to_string();
         assert!(error.contains("status, clocks, explain, genkey"), "{error}");
     }
 
     #[test]
-    fn interface_names() {
-        for good in ["wg0", "tun%d", "a", "fifteen-letters", "wg.0", "ü"] {
-            assert_eq!(interface_name(good).as_deref(), Ok(good));
-        }
-        for bad in [
-            "",
-            "sixteen-letters-",
-            ".",
-            "..",
-            "a/b",
-            "a b",
-            "a:b",
-            "a\u{7}",
-            "lab",
-            "genkey",
+    fn two_dashes_make_any_name_an_interface() {
+        for line in [
+            "hpetun -- stauts",
+            "hpetun -f -- up",
+            "hpetun -- help",
+            "hpetun -- list",
         ] {
-            assert!(interface_name(bad).is_err(), "{bad:?}");
+            let cli = parse(line).expect(line);
+            assert_eq!(cli.run.interface(), line.split_whitespace().next_back(), "{line}");
+            assert!(cli.command.is_none(), "{line}");
         }
+        assert!(parse("hpetun stauts --").is_err());
+    }
+
+    #[test]
+    fn help_and_version_are_commands() {
+        assert_eq!(error_kind("hpetun help"), ErrorKind::DisplayHelp);
+        let help = parse("hpetun help lab").unwrap_err();
+        assert_eq!(help.kind(), ErrorKind::DisplayHelp);
+        assert!(help.to_string().contains("--udp-rate"), "{help}");
+        assert!(matches!(
+            parse("hpetun version").unwrap().command,
+            Some(Command::Version)
+        ));
+    }
+
+    #[test]
+    fn short_help_fits_a_screen() {
+        let mut command = Cli::command().term_width(80);
+        let short = command.render_help().to_string();
+        let long = command.render_long_help().to_string();
+        assert!(short.lines().count() < 24, "{short}");
+        assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");
+        assert!(
+            long.contains("--watchdog-threshold") && !short.contains("--watchdog-threshold"),
+            "{long}"
+        );
     }
 
     #[test]

@@ -7,13 +7,19 @@ use clockshim::hpet::Contended;
 pub struct ReproduceArgs {
     /// What a reader does that finds the lock of hpet-sim or hpet-locked held: give up after a while (bounded), or wait for ever as the
     /// kernel does (faithful) [default: bounded]
-    #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_enum,
+        value_name = "MODE",
+        hide_possible_values = true
+    )]
     pub clock_mode: Option<ClockMode>,
     /// Threads that read the clock beside the workers, as other processors would: to reproduce a stall
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u8).range(0..=16))]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u8).range(0..=16))]
     pub clock_readers: u8,
     /// Tx workers do not yield while packets wait, as the kernel's did not before 2020: to reproduce a stall
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub never_yield: bool,
 }
 

@@ -12,11 +12,12 @@ use clockshim::fault::FaultError;
 use clockshim::{Fault, SourceKind};
 use tracing::{error, info, warn};
 
+use super::names::interface_name;
 use super::reproduce_args::ReproduceArgs;
 use super::signals::Signals;
 use super::tuning_args::TuningArgs;
 use super::watchdog_args::WatchdogArgs;
-use super::{control_runtime, error_chain, interface_name, log_level, start_logging};
+use super::{control_runtime, error_chain, log_level, start_logging};
 use crate::daemonise::{Output, Report, Side, daemonise};
 use control::uapi::{self, UapiSocket};
 use engine::device::{Device, DeviceOptions};
@@ -32,16 +33,17 @@ pub struct RunArgs {
     /// Stay in the foreground
     #[arg(short, long)]
     foreground: bool,
-    /// Clock that stamps the packets, as `hpetun clocks` names them
+    /// Clock that stamps the packets
     #[arg(long, value_name = "NAME", default_value_t = SourceKind::Boottime)]
     clock: SourceKind,
     /// What goes wrong with `--clock hpet-sim`, such as freeze,at=3s (`hpetun lab --faults` lists them; repeatable)
-    #[arg(long = "fault", value_name = "FAULT", value_parser = fault_text)]
+    #[arg(hide_short_help = true, long = "fault", value_name = "FAULT", value_parser = fault_text)]
     faults: Vec<String>,
     #[command(flatten)]
     reproduce: ReproduceArgs,
     /// Let the kernel hand over and take large segments
     #[arg(
+        hide_short_help = true,
         long,
         value_enum,
         value_name = "on|off",
@@ -50,18 +52,31 @@ pub struct RunArgs {
     )]
     offload: Switch,
     /// Workers each way [default: half the CPUs]
-    #[arg(long, value_name = "N")]
+    #[arg(hide_short_help = true, long, value_name = "N")]
     workers: Option<NonZeroUsize>,
     #[command(flatten)]
     tuning: TuningArgs,
     #[command(flatten)]
     watchdog: WatchdogArgs,
     /// text, json or journald [default: text; in the background journald where it runs]
-    #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
     log_format: Option<Format>,
     /// Name of the interface to create
-    #[arg(required = true, value_name = "IFNAME", value_parser = interface_name)]
+    #[arg(hide_short_help = true, required = true, value_name = "IFNAME", value_parser = interface_name)]
     interface: Option<String>,
+}
+
+impl RunArgs {
+    /// The interface that the command line names; `None` where it has a command instead.
+    pub fn interface(&self) -> Option<&str> {
+        self.interface.as_deref()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

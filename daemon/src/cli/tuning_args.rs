@@ -10,20 +10,20 @@ use engine::tuning::{self, Tuning};
 pub struct TuningArgs {
     /// One thread for both ways instead of one for each: less work, and a shorter way for answers [default: yes with one or
     /// two processors]
-    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = config::yes_or_no)]
+    #[arg(hide_short_help = true, long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = config::yes_or_no)]
     combined: Option<bool>,
     /// Keep the data workers on these processors, such as 0-3,6: tx 0, rx 0, tx 1, ... one each, and round again
-    #[arg(long, value_name = "LIST", value_parser = tuning::cpus)]
+    #[arg(hide_short_help = true, long, value_name = "LIST", value_parser = tuning::cpus)]
     cpus: Option<std::vec::Vec<usize>>,
     /// How long a worker looks for more before it sleeps, such as 20us [default: 0us]
-    #[arg(long, value_name = "TIME", value_parser = tuning::busy_poll)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = tuning::busy_poll)]
     busy_poll: Option<BootDuration>,
     /// The workers' time slice, such as 500us: shorter is a quicker turn for them and for who waits for them (Linux
     /// 6.12) [default: the scheduler's]
-    #[arg(long, value_name = "TIME", value_parser = tuning::slice)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = tuning::slice)]
     slice: Option<BootDuration>,
     /// Buffer of each UDP socket, each way [default: 7M]
-    #[arg(long, value_name = "BYTES", value_parser = tuning::udp_buffer)]
+    #[arg(hide_short_help = true, long, value_name = "BYTES", value_parser = tuning::udp_buffer)]
     udp_buffer: Option<usize>,
 }
 

@@ -10,16 +10,22 @@ use watchdog::options::{Action, Options, threshold};
 #[derive(Debug, Clone, Copy, Args)]
 pub struct WatchdogArgs {
     /// A thread without a sign of life for so long has stalled; 20s is the kernel's [default: 100ms]
-    #[arg(long, value_name = "TIME", value_parser = threshold)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = threshold)]
     watchdog_threshold: Option<Duration>,
     /// What is done about a stall: off, log, failover (to another clock) or abort (with a core) [default: log]
-    #[arg(long, value_enum, value_name = "ACTION", hide_possible_values = true)]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_enum,
+        value_name = "ACTION",
+        hide_possible_values = true
+    )]
     watchdog_action: Option<Action>,
     /// Show every thread's backtrace in a stall report
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     watchdog_all_workers: bool,
     /// Have the watchdog run before those that it watches, at a fixed priority, where that is allowed [default: yes]
-    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = config::yes_or_no)]
+    #[arg(hide_short_help = true, long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = config::yes_or_no)]
     watchdog_real_time: Option<bool>,
 }
 

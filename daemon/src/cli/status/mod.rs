@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::interface_name;
+use super::names::interface_name;
 use super::print_line;
 use control::uapi::SOCKET_DIRECTORY;
 use control::uapi::client::{self, ClientError};
