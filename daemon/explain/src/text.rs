@@ -71,7 +71,7 @@ impl Text<'_> {
         }
         match &report.judgement {
             Some(judgement) => self.judgement(f, judgement),
-            None if report.kind == Kind::Hpetun => Ok(()),
+            None if matches!(report.kind, Kind::Hpetun | Kind::HungTask | Kind::WorkqueueLockup) => Ok(()),
             None if report.views.is_empty() => Ok(()),
             None => {
                 writeln!(f)?;

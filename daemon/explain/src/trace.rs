@@ -34,6 +34,19 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// The section of the processor that the headline names, where it is not the first already.
+    pub fn stuck_section(&self) -> Option<usize> {
+        let cpu = self.cpu?;
+        let is_it = |section: &Section| {
+            let is_stalled = |known: u32| known == cpu || self.rcu.also.contains(&known);
+            section.cpu.is_some_and(is_stalled)
+        };
+        if self.sections.first().is_none_or(is_it) {
+            return None;
+        }
+        self.sections.iter().position(is_it)
+    }
+
     /// Whether a processor that is shown may be the stuck one.
     pub fn may_be_stuck(&self, cpu: Option<u32>) -> bool {
         let (Some(stuck), Some(shown)) = (self.cpu, cpu) else {

@@ -15,7 +15,7 @@ use std::collections::HashSet;
 
 use self::open::Open;
 use super::clocksource;
-use super::trace::{Kind, Section, Task, Trace};
+use super::trace::{Kind, Task, Trace};
 
 /// So many reports are kept; more are only counted.
 const MOST_REPORTS: usize = 1000;
@@ -83,6 +83,8 @@ struct Parser {
     open: Option<Open>,
     /// The clocksource watchdog's lines, which may be in the middle of another report.
     clocksource: Option<Trace>,
+    /// The last line was the first half of a headline of RCU's, and its number.
+    cut: Option<(usize, String)>,
     /// An oops has ended: the kernel prints its registers once more.
     after_end: bool,
     /// The kernel's time of this line, in microseconds.
@@ -104,6 +106,16 @@ impl Parser {
     }
 
     fn line(&mut self, number: usize, line: &str) {
+        if let Some((at, cut)) = self.cut.take() {
+            let whole = format!("{cut} {line}");
+            if rcu::headline(&whole).is_some() {
+                return self.line(at, &whole);
+            }
+        }
+        if rcu::is_cut(line) {
+            self.cut = Some((number, line.to_owned()));
+            return;
+        }
         if self.clocksource(number, line) {
             return;
         }
@@ -337,7 +349,7 @@ impl Parser {
             self.parsed.left_off += 1;
             return;
         }
-        if let Some(at) = stuck_section(&trace) {
+        if let Some(at) = trace.stuck_section() {
             trace.sections[..=at].rotate_right(1);
         }
         self.parsed.traces.push(trace);
@@ -383,17 +395,4 @@ fn headline_into(trace: &mut Trace, line: &str, headline: headline::Headline) {
     trace.task = headline.task;
     trace.by = headline.by;
     trace.rcu = headline.rcu;
-}
-
-/// The section of the processor that the headline names, where it is not the first already.
-fn stuck_section(trace: &Trace) -> Option<usize> {
-    let cpu = trace.cpu?;
-    let is_it = |section: &Section| {
-        let is_stalled = |known: u32| known == cpu || trace.rcu.also.contains(&known);
-        section.cpu.is_some_and(is_stalled)
-    };
-    if trace.sections.first().is_none_or(is_it) {
-        return None;
-    }
-    trace.sections.iter().position(is_it)
 }

@@ -55,6 +55,14 @@ pub fn headline(line: &str) -> Option<Headline> {
     Some(headline)
 }
 
+/// Whether `line` may be the first half of a headline that a mail program has wrapped.
+pub fn is_cut(line: &str) -> bool {
+    let begins = line.starts_with("rcu: INFO: rcu") || line.starts_with("INFO: rcu");
+    let ends = ["detected", "stall", "stalls", "stall on", "stalls on"];
+    let ends = ends.iter().any(|end| line.ends_with(end));
+    begins && ends && line.len() < 100 && headline(line).is_none()
+}
+
 /// Takes in a line below the headline.
 pub fn body(line: &str, trace: &mut Trace) {
     if let Some(cpu) = cpu(line) {

@@ -160,3 +160,21 @@ fn what_a_spin_lock_is_waited_for_with() {
         view.limits
     );
 }
+
+#[test]
+fn a_headline_that_a_mail_program_wrapped() {
+    let rest = "rcu: \t0-....: (5998 ticks this GP) idle=ace\nNMI backtrace for cpu 0\n\
+                CPU: 0 PID: 7 Comm: stalled Not tainted 5.3.1 #1\nRIP:\n0010:f+0x3/0x20\n";
+    for headline in [
+        "[  611.520537][    C0] rcu: INFO: rcu_sched self-detected\nstall on CPU\n",
+        "[  611.520537][    C0] rcu: INFO: rcu_sched self-detected stall\non CPU\n",
+    ] {
+        let report = only(&format!("{headline}{rest}"));
+        assert_eq!(
+            (report.kind, report.cpu, report.lines.0),
+            (Kind::RcuStallSelf, Some(0), 1)
+        );
+        assert_eq!(report.views[0].task.as_ref().unwrap().name, "stalled");
+    }
+    is_nothing("rcu: INFO: rcu_sched self-detected\nthat the weather is fine\n");
+}
