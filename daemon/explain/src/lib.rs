@@ -9,6 +9,7 @@ mod busy_wait;
 mod clock;
 mod clocksource;
 mod disassembly;
+mod dress;
 mod entry;
 mod explanation;
 mod facts;
@@ -69,7 +70,7 @@ pub fn explain(input: &[u8], frequency: Frequency) -> Result<Explained, ExplainE
     if input.len() > MOST_INPUT {
         return Err(ExplainError::TooLong);
     }
-    let mut parsed = parse::parse(input);
+    let mut parsed = parse::parse(&dress::plain(input));
     together::mark(&mut parsed.traces);
     if parsed.traces.is_empty() {
         return Err(ExplainError::NoReport(parsed.problems));
