@@ -58,7 +58,7 @@ pub enum ExplainError {
     TooLong,
     #[error(
         "no lockup report in it; looked for the kernel's `BUG: soft lockup - CPU#N stuck for Ns!`, `Watchdog detected hard LOCKUP \
-         on cpu N` `INFO: rcu_... detected stall`, `INFO: task ... blocked for more than` and `BUG: workqueue lockup`, for registers from `RIP:` on without such a line, for the clocksource watchdog's `Marking clocksource '...' as unstable`, and for hpetun's own \
+         on cpu N`, `INFO: rcu_... detected stall`, `INFO: task ... blocked for more than` and `BUG: workqueue lockup`, for registers from `RIP:` on without such a line, for the clocksource watchdog's `Marking clocksource '...' as unstable`, and for hpetun's own \
          stall reports, as text or as JSON{}",
         .0.iter().map(|problem| format!("; {problem}")).collect::<String>()
     )]

@@ -17,6 +17,8 @@ const BEFORE_US: u64 = 5_000_000;
 const BEHIND_US: u64 = 1_000_000;
 const MOST_LINES_BEFORE: usize = 400;
 const MOST_LINES: usize = 5000;
+/// What fits into none of so many goes to the last: more are no processors that print at once.
+const MOST_LANES: usize = 128;
 
 /// A line of the log.
 #[derive(Debug, Clone)]
@@ -182,8 +184,10 @@ fn lanes(lines: &[Line<'_>], stretch: std::ops::Range<usize>) -> Vec<Lane> {
         let lane = match chosen {
             Some(index) => &mut lanes[index],
             None => {
-                lanes.push(Lane::default());
-                lanes.last_mut().expect("one was pushed")
+                if lanes.len() < MOST_LANES {
+                    lanes.push(Lane::default());
+                }
+                lanes.last_mut().expect("there is one at least")
             }
         };
         lane.lines.extend(group.lines);
