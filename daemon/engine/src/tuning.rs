@@ -1,15 +1,17 @@
 //! What may be tuned in the data path, for machines and loads that differ from those that the defaults were measured on.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use clockshim::{BootDuration, BootInstant};
+use text::quantity::{InvalidValue, size_within, time_within};
 
 /// Bytes that a UDP socket may be given for each of its two buffers.
 const UDP_BUFFER: RangeInclusive<u64> = 64 << 10..=1 << 30;
-/// Microseconds of busy polling: more than a millisecond is a processor given away.
-const BUSY_POLL_US: RangeInclusive<u64> = 0..=1000;
-/// Microseconds that the scheduler takes as a slice (Linux 6.12).
-const SLICE_US: RangeInclusive<u64> = 100..=100_000;
+/// More than a millisecond of busy polling is a processor given away.
+const BUSY_POLL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_millis(1);
+/// What the scheduler takes as a slice (Linux 6.12).
+const SLICE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(100);
 /// The kernel's largest number of processors in one set (`CPU_SETSIZE`).
 const MAX_CPUS: usize = 1024;
 /// A try to read and a yield take longer than this, whatever the clock says, which may stand still.
@@ -42,43 +44,29 @@ impl Default for Tuning {
     }
 }
 
-/// Microseconds to poll, such as `20us`; 0 is off.
-pub fn busy_poll(text: &str) -> Result<BootDuration, String> {
-    micros(text)
-        .filter(|us| BUSY_POLL_US.contains(us))
-        .map(BootDuration::from_micros)
-        .ok_or_else(|| format!("`{text}` is no time from 0us (off) to 1000us, such as 20us"))
+/// How long to poll, such as `20us`; 0 is off.
+///
+/// # Errors
+/// What is no time, or more than 1 ms.
+pub fn busy_poll(text: &str) -> Result<BootDuration, InvalidValue> {
+    time_within(text, &BUSY_POLL).map(BootDuration::from)
 }
 
-/// Microseconds of a slice, such as `500us`.
-pub fn slice(text: &str) -> Result<BootDuration, String> {
-    micros(text)
-        .filter(|us| SLICE_US.contains(us))
-        .map(BootDuration::from_micros)
-        .ok_or_else(|| format!("`{text}` is no time from 100us to 100000us, such as 500us"))
+/// A slice, such as `500us`.
+///
+/// # Errors
+/// What is no time, or out of 100 us to 100 ms.
+pub fn slice(text: &str) -> Result<BootDuration, InvalidValue> {
+    time_within(text, &SLICE).map(BootDuration::from)
 }
 
-fn micros(text: &str) -> Option<u64> {
-    text.strip_suffix("us")?.parse().ok()
-}
-
-/// Bytes, perhaps with K or M for 1024 or 1024 times that.
-pub fn udp_buffer(text: &str) -> Result<usize, String> {
-    let (number, unit) = match text.strip_suffix(['K', 'k']) {
-        Some(number) => (number, 1 << 10),
-        None => match text.strip_suffix(['M', 'm']) {
-            Some(number) => (number, 1 << 20),
-            None => (text, 1),
-        },
-    };
-    let bytes = number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit));
-    bytes
-        .filter(|bytes| UDP_BUFFER.contains(bytes))
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| format!("`{text}` is no size from 64K to 1024M, such as 7M"))
+/// A size of a socket's buffer in bytes, such as `7M`.
+///
+/// # Errors
+/// What is no size, or out of 64 KiB to 1 GiB.
+pub fn udp_buffer(text: &str) -> Result<usize, InvalidValue> {
+    // The range's end fits into 32 bits.
+    size_within(text, &UDP_BUFFER).map(|bytes| bytes as usize)
 }
 
 /// Processors by number, such as `0-3,6`, in the order in which they are given.
@@ -157,14 +145,20 @@ mod tests {
         assert_eq!(udp_buffer("64K"), Ok(64 << 10));
         assert_eq!(udp_buffer("7M"), Ok(7 << 20));
         assert_eq!(cpus("2,0-1"), Ok(vec![2, 0, 1]));
+        assert_eq!(busy_poll("1ms"), Ok(BootDuration::from_micros(1000)));
+        assert_eq!(busy_poll("0"), Ok(BootDuration::from_micros(0)));
+        assert_eq!(udp_buffer("8MiB"), Ok(8 << 20));
         for wrong in ["", "20", "1001us", "-1us", "20ms"] {
-            assert!(busy_poll(wrong).unwrap_err().contains("20us"), "{wrong}");
+            let error = busy_poll(wrong).unwrap_err().to_string();
+            assert!(error.contains("expected 0 to 1ms"), "{error}");
         }
         for wrong in ["99us", "100001us", "1s"] {
-            assert!(slice(wrong).unwrap_err().contains("500us"), "{wrong}");
+            let error = slice(wrong).unwrap_err().to_string();
+            assert!(error.contains("expected 100us to 100ms"), "{error}");
         }
         for wrong in ["", "1", "63K", "1025M", "18446744073709551615M", "7MB"] {
-            assert!(udp_buffer(wrong).unwrap_err().contains("7M"), "{wrong}");
+            let error = udp_buffer(wrong).unwrap_err().to_string();
+            assert!(error.contains("expected 64K to 1G"), "{error}");
         }
         for wrong in ["", "1024", "3-1", "0-", "a", "1,,2", "0-99999999"] {
             assert!(cpus(wrong).unwrap_err().contains("0-3,6"), "{wrong}");

@@ -21,6 +21,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use logging::{self, Format, Level, LogOptions};
+use text::quantity::switch;
 use watchdog::thread::control_thread;
 
 const AFTER_HELP: &str = "\
@@ -88,7 +89,7 @@ impl Cli {
     }
 
     fn from_words<W: Into<OsString>>(words: impl IntoIterator<Item = W>) -> Result<Self, clap::Error> {
-        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+        let words = join_switches(words.into_iter().map(Into::into));
         let refuse = |message| Self::command().error(ErrorKind::InvalidSubcommand, message);
         let cli = Self::try_parse_from(&words).map_err(|error| {
             // clap takes the second word for a command that conflicts with the first. More often, the first is a
@@ -127,6 +128,27 @@ impl Cli {
             }
         }
     }
+}
+
+/// `--combined yes` as `--combined=yes`: to clap, the word after an optional value may be the interface.
+fn join_switches(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    let mut is_escaped = false;
+    for word in words {
+        is_escaped |= word == "--";
+        match joined.last_mut() {
+            Some(last)
+                if !is_escaped
+                    && (last == "--combined" || last == "--watchdog-real-time")
+                    && word.to_str().is_some_and(|word| switch(word).is_ok()) =>
+            {
+                last.push("=");
+                last.push(word);
+            }
+            _ => joined.push(word),
+        }
+    }
+    joined
 }
 
 /// Starts with the level of the environment; the file's `[Log]` section may change it.
@@ -272,6 +294,32 @@ mod tests {
             assert!(cli.command.is_none(), "{line}");
         }
         assert!(parse("hpetun stauts --").is_err());
+    }
+
+    #[test]
+    fn switches_take_their_value_with_or_without_an_equals_sign() {
+        for (line, options) in [
+            ("--combined yes wg0", "combined: Some(true)"),
+            ("--combined=off wg0", "combined: Some(false)"),
+            ("--combined wg0", "combined: Some(true)"),
+            ("wg0 --watchdog-real-time no", "watchdog_real_time: Some(false)"),
+            ("--offload false wg0", "offload: false"),
+        ] {
+            let cli = parse(&format!("hpetun {line}")).expect(line);
+            assert_eq!(cli.run.interface(), Some("wg0"), "{line}");
+            assert!(format!("{cli:?}").contains(options), "{line}: {cli:?}");
+        }
+        let cli = parse("hpetun --combined -- on").unwrap();
+        assert_eq!(cli.run.interface(), Some("on"));
+        let error = parse("hpetun --busy-poll 2ms wg0").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(
+            error
+                .to_string()
+                .contains("invalid time `2ms`: expected 0 to 1ms"),
+            "{error}"
+        );
+        assert!(parse("hpetun --busy-poll 1ms wg0").is_ok());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args};
 use clockshim::fault::FaultError;
 use clockshim::{Fault, SourceKind};
 use tracing::{error, info, warn};
@@ -24,6 +24,7 @@ use engine::device::{Device, DeviceOptions};
 use engine::tuning::Tuning;
 use logging::{self, Format, Level};
 use sys::process::{exit_now, take_inherited};
+use text::quantity::switch;
 
 /// Exit status after a second SIGINT: 128 and its number, as a shell tells it.
 const FORCED: i32 = 130;
@@ -45,12 +46,12 @@ pub struct RunArgs {
     #[arg(
         hide_short_help = true,
         long,
-        value_enum,
         value_name = "on|off",
         default_value = "on",
-        hide_possible_values = true
+        action = ArgAction::Set,
+        value_parser = switch
     )]
-    offload: Switch,
+    offload: bool,
     /// Workers each way [default: half the CPUs]
     #[arg(hide_short_help = true, long, value_name = "N")]
     workers: Option<NonZeroUsize>,
@@ -77,12 +78,6 @@ impl RunArgs {
     pub fn interface(&self) -> Option<&str> {
         self.interface.as_deref()
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Switch {
-    On,
-    Off,
 }
 
 /// Carries packets until a signal or the end of the interface; in the background, until it is ready.
@@ -192,7 +187,7 @@ impl Start {
                 name: args.interface.context("no interface name")?,
                 clock: args.clock,
                 faults,
-                offload: args.offload == Switch::On,
+                offload: args.offload,
                 workers: args.workers.map(NonZeroUsize::get),
                 clock_mode: args.reproduce.mode(),
                 clock_readers: args.reproduce.clock_readers.into(),

@@ -3,14 +3,14 @@
 use clap::Args;
 use clockshim::BootDuration;
 
-use control::config;
 use engine::tuning::{self, Tuning};
+use text::quantity::switch;
 
 #[derive(Debug, Clone, Args)]
 pub struct TuningArgs {
     /// One thread for both ways instead of one for each: less work, and a shorter way for answers [default: yes with one or
     /// two processors]
-    #[arg(hide_short_help = true, long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = config::yes_or_no)]
+    #[arg(hide_short_help = true, long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = switch)]
     combined: Option<bool>,
     /// Keep the data workers on these processors, such as 0-3,6: tx 0, rx 0, tx 1, ... one each, and round again
     #[arg(hide_short_help = true, long, value_name = "LIST", value_parser = tuning::cpus)]

@@ -22,6 +22,7 @@ use engine::device::{Device, DeviceOptions};
 use engine::settings::Control;
 use logging::{self, LogOptions};
 use sys::process::exit_now;
+use text::quantity::switch;
 
 /// Exit status after a second SIGINT: 128 and its number, as a shell tells it.
 const FORCED: i32 = 130;
@@ -35,7 +36,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "NAME")]
     clock: Option<SourceKind>,
     /// Let the kernel hand over and take large segments
-    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = on_or_off)]
+    #[arg(long, value_name = "on|off", default_value = "on", action = ArgAction::Set, value_parser = switch)]
     offload: bool,
     /// Workers each way; goes before the file's [Workers] Count [default: half the CPUs]
     #[arg(long, value_name = "N")]
@@ -44,14 +45,6 @@ pub struct UpArgs {
     tuning: TuningArgs,
     #[command(flatten)]
     watchdog: WatchdogArgs,
-}
-
-fn on_or_off(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("it is on or off".to_owned()),
-    }
 }
 
 /// Carries packets until a signal or the end of the interface, and leaves nothing behind.

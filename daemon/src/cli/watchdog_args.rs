@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use control::config;
+use text::quantity::switch;
 use watchdog::options::{Action, Options, threshold};
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -25,7 +25,7 @@ pub struct WatchdogArgs {
     #[arg(hide_short_help = true, long)]
     watchdog_all_workers: bool,
     /// Have the watchdog run before those that it watches, at a fixed priority, where that is allowed [default: yes]
-    #[arg(hide_short_help = true, long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = config::yes_or_no)]
+    #[arg(hide_short_help = true, long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = switch)]
     watchdog_real_time: Option<bool>,
 }
 

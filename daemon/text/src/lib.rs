@@ -1,8 +1,9 @@
-//! Numbers, times and prose as people read them: units, wrapping.
+//! Numbers, times and prose as people write and read them: quantities, units, wrapping.
 //!
 //! It may use nothing of the workspace, and knows nothing of tunnels or clocks.
 
 mod print;
+pub mod quantity;
 pub mod units;
 pub mod wrap;
 

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use text::quantity::{InvalidValue, time_within};
+
 /// The kernel's own: `watchdog_thresh` is 10 s, and a soft lockup is twice that.
 pub const KERNEL_THRESHOLD: Duration = Duration::from_secs(20);
 pub const DEFAULT_THRESHOLD: Duration = Duration::from_millis(100);
@@ -65,24 +67,8 @@ impl FromStr for Action {
 ///
 /// # Errors
 /// What is no time, or out of 20 ms to 1 h.
-pub fn threshold(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time from 20ms to 1h, such as 100ms or 20s");
-    let digits = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "ms" => number / 1e3,
-        "s" => number,
-        "m" | "min" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => return Err(wrong()),
-    };
-    let threshold = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
-    if (SHORTEST..=LONGEST).contains(&threshold) {
-        Ok(threshold)
-    } else {
-        Err(wrong())
-    }
+pub fn threshold(text: &str) -> Result<Duration, InvalidValue> {
+    time_within(text, &(SHORTEST..=LONGEST))
 }
 
 #[cfg(test)]
@@ -95,8 +81,8 @@ mod tests {
         assert_eq!(threshold("20s"), Ok(KERNEL_THRESHOLD));
         assert_eq!(threshold("0.5 m"), Ok(Duration::from_secs(30)));
         for bad in ["", "100", "ms", "-1s", "19ms", "61m", "1d", "1e99s", "nans"] {
-            let error = threshold(bad).unwrap_err();
-            assert!(error.contains("20ms to 1h"), "{bad}: {error}");
+            let error = threshold(bad).unwrap_err().to_string();
+            assert!(error.contains("expected 20ms to 1h"), "{bad}: {error}");
         }
     }
 

@@ -31,7 +31,6 @@ use wireguard::key::{PresharedKey, PrivateKey, PublicKey};
 pub use clock::Clock;
 pub use parse::parse;
 pub use resolve::{Endpoints, ResolveError, resolve};
-pub use values::yes_or_no;
 pub use workers::Workers;
 
 /// Longest file that is read, in bytes: some two million allowed IPs.

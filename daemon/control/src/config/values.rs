@@ -77,15 +77,6 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
     }
 }
 
-/// Of a switch, here and on the command line.
-pub fn yes_or_no(text: &str) -> Result<bool, String> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err(format!("`{text}` is neither yes nor no")),
-    }
-}
-
 pub(super) fn keepalive(text: &str) -> Result<u16, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(0);

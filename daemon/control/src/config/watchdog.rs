@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::parse::{At, shown};
 use super::setting::{Once, Setting};
-use super::values::yes_or_no;
+use text::quantity::switch;
 use watchdog::options::{Action, KERNEL_THRESHOLD, Options, threshold};
 
 #[derive(Default)]
@@ -40,10 +40,10 @@ impl WatchdogDraft {
                 .set(&setting("Action"), |text| text.parse().map_err(is_wrong)),
             "allworkers" => self
                 .all_workers
-                .set(&setting("AllWorkers"), |text| yes_or_no(text).map_err(is_wrong)),
+                .set(&setting("AllWorkers"), |text| switch(text).map_err(is_wrong)),
             "realtime" => self
                 .real_time
-                .set(&setting("RealTime"), |text| yes_or_no(text).map_err(is_wrong)),
+                .set(&setting("RealTime"), |text| switch(text).map_err(is_wrong)),
             _ => Err(format!(
                 "[Watchdog] has no key {}; it has Threshold, Preset, Action, AllWorkers and RealTime",
                 shown(key)
@@ -69,6 +69,6 @@ impl WatchdogDraft {
     }
 }
 
-fn is_wrong(error: String) -> String {
+fn is_wrong(error: impl std::fmt::Display) -> String {
     format!("is wrong: {error}")
 }

@@ -6,8 +6,8 @@ use clockshim::BootDuration;
 
 use super::parse::shown;
 use super::setting::{Once, Setting};
-use super::values::yes_or_no;
 use engine::tuning::{self, Tuning};
+use text::quantity::switch;
 
 /// `[Workers]`, where it says something.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,7 +38,7 @@ impl WorkersDraft {
             }),
             "combined" => self
                 .combined
-                .set(&setting("Combined"), |text| yes_or_no(text).map_err(is_wrong)),
+                .set(&setting("Combined"), |text| switch(text).map_err(is_wrong)),
             "busypoll" => self.busy_poll.set(&setting("BusyPoll"), |text| {
                 tuning::busy_poll(text).map_err(is_wrong)
             }),
@@ -73,6 +73,6 @@ impl WorkersDraft {
     }
 }
 
-fn is_wrong(error: String) -> String {
+fn is_wrong(error: impl std::fmt::Display) -> String {
     format!("is wrong: {error}")
 }

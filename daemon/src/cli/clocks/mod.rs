@@ -15,6 +15,7 @@ use clap::Args;
 use clockshim::{SourceKind, Survey};
 
 use super::print_line;
+use text::quantity::{InvalidValue, seconds_within};
 
 /// Measures every clock of this machine and lets the arbiter judge one of them
 ///
@@ -27,7 +28,7 @@ pub struct ClocksArgs {
     /// Clock that counts as the one in use, which the arbiter judges
     #[arg(long, value_name = "NAME", default_value_t = SourceKind::Boottime)]
     clock: SourceKind,
-    /// How long rates are compared, 0.5 to 3600; longer is more exact
+    /// How long rates are compared, such as 3, 500ms or 2m; longer is more exact
     #[arg(long, value_name = "S", default_value = "3", value_parser = span)]
     seconds: Duration,
     /// Draw how the costs of a read are spread, as SVG
@@ -50,12 +51,8 @@ pub fn run(args: &ClocksArgs) -> anyhow::Result<()> {
     }
 }
 
-fn span(text: &str) -> Result<Duration, String> {
-    let seconds: Option<f64> = text.parse().ok();
-    seconds
-        .filter(|seconds| (0.5..=3600.0).contains(seconds))
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| "it takes a number of seconds from 0.5 to 3600".to_owned())
+fn span(text: &str) -> Result<Duration, InvalidValue> {
+    seconds_within(text, &(Duration::from_millis(500)..=Duration::from_secs(3600)))
 }
 
 #[cfg(test)]
@@ -65,7 +62,8 @@ mod tests {
     #[test]
     fn spans_are_numbers_within_reason() {
         assert_eq!(span("0.5"), Ok(Duration::from_millis(500)));
-        for bad in ["0.4", "3601", "-1", "nan", "3s", ""] {
+        assert_eq!(span("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["0.4", "3601", "-1", "nan", "2h", ""] {
             assert!(span(bad).is_err(), "{bad}");
         }
     }

@@ -151,11 +151,11 @@ fn errors_of_whole_sections() {
     );
     for (setting, parts) in [
         ("Count = 0", ["Count", "from 1"]),
-        ("Combined = 1", ["Combined", "neither yes nor no"]),
+        ("Combined = 1", ["Combined", "expected on or off"]),
         ("CPUs = 0-", ["CPUs", "0-3,6"]),
-        ("BusyPoll = 1s", ["BusyPoll", "20us"]),
-        ("Slice = 0us", ["Slice", "500us"]),
-        ("UdpBuffer = 1", ["UdpBuffer", "7M"]),
+        ("BusyPoll = 1s", ["BusyPoll", "expected 0 to 1ms"]),
+        ("Slice = 0us", ["Slice", "expected 100us to 100ms"]),
+        ("UdpBuffer = 1", ["UdpBuffer", "expected 64K to 1G"]),
         ("Speed = 9", ["no key `Speed`", "UdpBuffer"]),
     ] {
         assert_error(&format!("{interface}[Workers]\n{setting}\n"), 4, &parts);
