@@ -5,7 +5,7 @@ use clockshim::hpet::Contended;
 
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ReproduceArgs {
-    /// What a reader does that finds the lock of hpet-sim or hpet-locked held: give up after a while (bounded), or wait for ever as the
+    /// What a reader does that finds the lock of hpet-sim or hpet-locked held: give up after a while (bounded), or wait without bound as the
     /// kernel does (faithful) [default: bounded]
     #[arg(
         hide_short_help = true,

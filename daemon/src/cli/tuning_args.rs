@@ -15,10 +15,10 @@ pub struct TuningArgs {
     /// Keep the data workers on these processors, such as 0-3,6: tx 0, rx 0, tx 1, ... one each, and round again
     #[arg(hide_short_help = true, long, value_name = "LIST", value_parser = tuning::cpus)]
     cpus: Option<std::vec::Vec<usize>>,
-    /// How long a worker looks for more before it sleeps, such as 20us [default: 0us]
+    /// How long a worker polls for packets before it sleeps, such as 20us [default: 0us]
     #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = tuning::busy_poll)]
     busy_poll: Option<BootDuration>,
-    /// The workers' time slice, such as 500us: shorter is a quicker turn for them and for who waits for them (Linux
+    /// The workers' time slice, such as 500us: shorter gives them, and threads that wait for them, quicker turns (Linux
     /// 6.12) [default: the scheduler's]
     #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = tuning::slice)]
     slice: Option<BootDuration>,

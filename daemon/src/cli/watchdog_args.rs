@@ -9,7 +9,7 @@ use watchdog::options::{Action, Options, threshold};
 
 #[derive(Debug, Clone, Copy, Args)]
 pub struct WatchdogArgs {
-    /// A thread without a sign of life for so long has stalled; 20s is the kernel's [default: 100ms]
+    /// A thread that does not yield within this time has stalled; the kernel uses 20s [default: 100ms]
     #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = threshold)]
     watchdog_threshold: Option<Duration>,
     /// What is done about a stall: off, log, failover (to another clock) or abort (with a core) [default: log]
@@ -24,7 +24,7 @@ pub struct WatchdogArgs {
     /// Show every thread's backtrace in a stall report
     #[arg(hide_short_help = true, long)]
     watchdog_all_workers: bool,
-    /// Have the watchdog run before those that it watches, at a fixed priority, where that is allowed [default: yes]
+    /// Run the watchdog at a real-time priority, before the threads that it monitors, where permitted [default: yes]
     #[arg(hide_short_help = true, long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = switch)]
     watchdog_real_time: Option<bool>,
 }
