@@ -190,7 +190,7 @@ fn this_program(args: &LabArgs) -> anyhow::Result<Implementation> {
         arguments,
     };
     Ok(Implementation {
-        name: env!("CARGO_PKG_NAME").to_owned(),
+        name: "hpetun".to_owned(),
         command,
         has_status: HasStatus::Yes,
     })

@@ -183,7 +183,7 @@ impl Rig {
         let nice = ["-n", "-10", &self.program].map(str::to_owned);
         let own = options.iter().map(|option| (*option).to_owned());
         Implementation {
-            name: env!("CARGO_PKG_NAME").to_owned(),
+            name: "hpetun".to_owned(),
             command: CommandLine {
                 // The lab reads the log, whatever level its caller likes.
                 environment: vec![("LOG_LEVEL".to_owned(), "info".to_owned())],
