@@ -98,11 +98,11 @@ fn every_threads_state_is_logged_on_demand() {
     let separate = [
         "Thread: wg-rx/0:",
         "Thread: wg-tx/0:",
-        "hpetun_engine::workers::outbound::OutboundWorker::run+0x",
+        "hpetun_engine::workers::outbound::OutboundWorker<Q,T>::run+0x",
     ];
     let combined = [
         "Thread: wg-txrx/0:",
-        "hpetun_engine::workers::combined::CombinedWorker::run+0x",
+        "hpetun_engine::workers::combined::CombinedWorker<Q,T>::run+0x",
     ];
     for (options, expected) in [
         ("--combined=no", &separate[..]),
