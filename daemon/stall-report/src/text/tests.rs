@@ -43,7 +43,7 @@ fn sample(after_ms: f64) -> Sample {
                 "hpetun_engine::workers::outbound::OutboundWorker::run",
                 0x183,
                 0x220,
-                Some("daemon/src/tx_worker.rs:90"),
+                Some("daemon/engine/src/workers/outbound.rs:90"),
             ),
             frame("std::sys::backtrace::__rust_begin_short_backtrace", 1, 9, None),
             frame("start_thread", 1, 9, None),
@@ -134,7 +134,7 @@ fn the_report_reads_like_the_kernels() {
          acquisitions 0 in 23s, owners seen 1, values seen 1; value unchanged for 23s",
         "Call Trace:",
         " look (inlined) clockshim/src/hpet/lock.rs:184",
-        " hpetun_engine::workers::outbound::OutboundWorker::run+0x183/0x220 daemon/src/tx_worker.rs:90",
+        " hpetun_engine::workers::outbound::OutboundWorker::run+0x183/0x220 daemon/engine/src/workers/outbound.rs:90",
         "Sample 2 (+5 ms): RIP clockshim::hpet::lock::CombiningLock::wait+0x1f/0x60 clockshim/src/hpet/lock.rs:149  \
          +0 packets  word unchanged",
         "Holder: wg-rx/0:7928  blocked in clock_nanosleep  in clock_nanosleep(0x1, 0x0)  no registers (no answer to a \

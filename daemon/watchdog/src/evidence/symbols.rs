@@ -263,8 +263,16 @@ fn demangle(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))
 }
 
-/// The last parts of a source file's path: where it was built is nobody's concern.
+/// From the root of this project, or of the library: the folder that it was built in tells a reader nothing.
 fn short(path: &str) -> String {
+    const MEMBER: &str = env!("CARGO_MANIFEST_DIR");
+    let own = MEMBER
+        .strip_suffix("daemon/watchdog")
+        .and_then(|root| path.strip_prefix(root))
+        .filter(|path| path.starts_with("daemon/") || path.starts_with("clockshim/"));
+    if let Some(path) = own {
+        return path.to_owned();
+    }
     let parts: Vec<_> = path.rsplit('/').take(4).collect();
     let from = parts
         .iter()
@@ -317,7 +325,9 @@ mod tests {
             "{last:?}"
         );
         assert!(
-            frames[0].location.as_ref().is_some_and(|at| at.contains("src/")),
+            last.location
+                .as_ref()
+                .is_some_and(|at| at.starts_with(concat!(file!(), ":"))),
             "{frames:?}"
         );
         let poll = libc::poll as *const () as u64;
@@ -332,7 +342,9 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_shortened_to_the_crate() {
+    fn paths_are_shortened_to_the_project_or_the_crate() {
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/src/evidence/symbols.rs");
+        assert_eq!(short(own), "daemon/watchdog/src/evidence/symbols.rs");
         assert_eq!(
             short("/home/x/hpetun/clockshim/src/hpet/lock.rs"),
             "clockshim/src/hpet/lock.rs"
