@@ -56,8 +56,13 @@ fn after_stamp(text: &str) -> Option<&str> {
     const LONGEST: usize = 80;
     // These are the beginning of one line, and the stamp that of another which follows it.
     const CONTENT: [&str; 6] = ["lockup", "LOCKUP", "stall", "RIP:", "Code:", "+0x"];
-    let (before, _) = text.match_indices('[').find_map(|(at, _)| {
-        let (inside, _) = text[at + 1..].split_once(']')?;
+    // No stamp is longer: a line of millions of brackets is not searched to its end from each of them.
+    const STAMP: usize = 32;
+    let mut near = text.match_indices('[').take_while(|(at, _)| *at <= LONGEST);
+    let (before, _) = near.find_map(|(at, _)| {
+        let inside = &text.as_bytes()[at + 1..];
+        let end = inside.iter().take(STAMP).position(|byte| *byte == b']')?;
+        let inside = &text[at + 1..at + 1 + end];
         let (seconds, fraction) = inside.trim_start().split_once('.')?;
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         (digits(seconds) && digits(fraction) && fraction.len() == 6).then_some((&text[..at], inside))
@@ -65,7 +70,7 @@ fn after_stamp(text: &str) -> Option<&str> {
     let is_value = |word: &str| word.len() >= 8 && word.bytes().all(|b| b.is_ascii_hexdigit());
     let has_value = before.split(|c: char| !c.is_ascii_alphanumeric()).any(is_value);
     let is_content = has_value || CONTENT.iter().any(|words| before.contains(words));
-    (!before.is_empty() && before.len() <= LONGEST && !is_content).then(|| &text[before.len()..])
+    (!before.is_empty() && !is_content).then(|| &text[before.len()..])
 }
 
 /// `[12345.678901]`, `[    C1]`, `[  T123]`, `[Sat Jun  1 12:00:00 2019]`, `[<    0.000012>]`: a time stamp or a caller.
@@ -184,6 +189,15 @@ fn level(text: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn stamp_far_from_the_beginning_is_none() {
+        let line = |before: usize| format!("{}[12345.678901] text", "x ".repeat(before / 2));
+        assert_eq!(after_stamp(&line(80)), Some("[12345.678901] text"));
+        assert_eq!(after_stamp(&line(82)), None);
+        // Searching each bracket's line to its end would take minutes.
+        assert_eq!(after_stamp(&"[".repeat(16 << 20)), None);
+    }
 
     #[test]
     fn every_usual_prefix_goes() {
