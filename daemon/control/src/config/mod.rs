@@ -134,6 +134,8 @@ pub enum ConfigError {
     Read { file: PathBuf, source: io::Error },
     #[error("{} is longer than {} MiB; that is no configuration file", .0.display(), MAX_LENGTH >> 20)]
     TooLong(PathBuf),
+    #[error("{}: the file is UTF-16; save it as UTF-8", .0.display())]
+    Utf16(PathBuf),
     #[error("{}:{line}: {message}", .file.display())]
     Line {
         file: PathBuf,
@@ -146,6 +148,14 @@ pub enum ConfigError {
         .0.display()
     )]
     Name(PathBuf),
+}
+
+/// By its byte order mark, or by the zero byte beside the first character, which is ASCII in every such file.
+fn is_utf16(bytes: &[u8]) -> bool {
+    matches!(
+        bytes,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..]
+    )
 }
 
 /// Reads and checks `file`. An error names the line and says what would be right; it never shows a secret.
@@ -162,6 +172,9 @@ pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
         .map_err(failed)?;
     if bytes.len() as u64 > MAX_LENGTH {
         return Err(ConfigError::TooLong(file.to_owned()));
+    }
+    if is_utf16(&bytes) {
+        return Err(ConfigError::Utf16(file.to_owned()));
     }
     // What is not UTF-8 can only be right in a comment, so that it need not survive.
     let mut loaded = parse(&String::from_utf8_lossy(&bytes), file)?;

@@ -22,6 +22,8 @@ pub fn parse(text: &str, file: &Path) -> Result<Loaded, ConfigError> {
         line,
         message,
     };
+    const BYTE_ORDER_MARK: char = '\u{feff}';
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut draft = Draft::default();
     for (index, line) in text.lines().enumerate() {
         let line_number = index + 1;
@@ -150,6 +152,12 @@ impl Draft {
         let lower = key.to_ascii_lowercase();
         match (self.section, &mut self.interface, self.peers.last_mut()) {
             (Section::Interface, Some(interface), _) => match lower.as_str() {
+                // Without a value they ask for nothing, as in wg-quick(8).
+                "mtu" | "table" | "dns" | "preup" | "postup" | "predown" | "postdown"
+                    if value.trim().is_empty() =>
+                {
+                    Ok(())
+                }
                 "privatekey" => interface
                     .private_key
                     .set(&setting("PrivateKey"), values::private_key),

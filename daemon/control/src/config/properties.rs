@@ -1,6 +1,7 @@
 //! Arbitrary text is read or refused, and what is written is what is read.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use clockshim::SourceKind;
 use clockshim::hpet::Contended;
@@ -112,16 +113,26 @@ fn any_clock() -> impl Strategy<Value = Clock> {
 }
 
 fn any_net() -> impl Strategy<Value = IpNet> {
-    (any::<std::net::IpAddr>(), any::<u8>()).prop_map(|(address, length)| {
+    (any::<IpAddr>(), any::<u8>()).prop_map(|(address, length)| {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         IpNet::new(address, length % (longest + 1)).unwrap()
     })
 }
 
+/// An address that one host can have.
+fn any_host() -> impl Strategy<Value = IpAddr> {
+    let is_host = |address: &IpAddr| {
+        let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+        !(is_broadcast || address.is_unspecified() || address.is_multicast())
+    };
+    any::<IpAddr>()
+        .prop_map(|address| address.to_canonical())
+        .prop_filter("one host's", is_host)
+}
+
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
     prop_oneof![
-        (any::<std::net::IpAddr>(), 1_u16..)
-            .prop_map(|(address, port)| Endpoint::Address((address, port).into())),
+        (any_host(), 1_u16..).prop_map(|(address, port)| Endpoint::Address((address, port).into())),
         ("[a-z][a-z0-9-]{0,20}(\\.[a-z]{1,9}){0,3}", 1_u16..)
             .prop_map(|(host, port)| Endpoint::Name { host, port }),
     ]

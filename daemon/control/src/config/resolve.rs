@@ -7,7 +7,7 @@ use std::time::Duration;
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::{Config, Endpoint};
+use super::{Config, Endpoint, values};
 
 /// How often a name that may be known later is asked for again, and how soon; each pause is a fifth longer.
 #[derive(Debug, Clone, Copy)]
@@ -105,11 +105,23 @@ fn ask(endpoint: &Endpoint) -> Result<SocketAddr, LookupError> {
         socktype: libc::SOCK_DGRAM,
         ..AddrInfoHints::default()
     };
-    let first = getaddrinfo(Some(host), None, Some(hints))?.next();
-    let found = first.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    let mut address = found?.sockaddr;
-    address.set_port(port);
-    Ok(address)
+    // Some name servers answer 0.0.0.0 for a name that they block.
+    let mut refused = io::Error::from(io::ErrorKind::NotFound);
+    for found in getaddrinfo(Some(host), None, Some(hints))? {
+        let mut address = found?.sockaddr;
+        match values::single_host(address.ip()) {
+            Ok(ip) => {
+                // A scope is kept: only an IPv4-mapped address changes.
+                if ip != address.ip() {
+                    address.set_ip(ip);
+                }
+                address.set_port(port);
+                return Ok(address);
+            }
+            Err(error) => refused = io::Error::other(format!("its name {error}")),
+        }
+    }
+    Err(refused.into())
 }
 
 #[cfg(test)]
@@ -129,6 +141,19 @@ mod tests {
             host: host.to_owned(),
             port: 7,
         }
+    }
+
+    #[test]
+    fn answer_that_is_no_single_host_is_refused() {
+        let error = io::Error::from(ask(&endpoint("0.0.0.0")).unwrap_err()).to_string();
+        assert!(
+            error.starts_with("its name is at 0.0.0.0, the unspecified address"),
+            "{error}"
+        );
+        assert_eq!(
+            ask(&endpoint("::ffff:192.0.2.1")).unwrap(),
+            "192.0.2.1:7".parse().unwrap()
+        );
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {

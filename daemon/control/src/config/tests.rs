@@ -46,6 +46,29 @@ fn peer(lines: &str) -> Peer {
 }
 
 #[test]
+fn byte_order_mark_is_skipped() {
+    assert_eq!(
+        good(&format!("\u{feff}[Interface]\r\nPrivateKey = {PRIVATE}\r\n")),
+        good(&format!("[Interface]\nPrivateKey = {PRIVATE}\n"))
+    );
+}
+
+#[test]
+fn keys_without_a_value_ask_for_nothing() {
+    let empty = "MTU =\nTable = # auto\nDNS=\nPreUp =\nPostUp = \nPreDown =\nPostDown =\n";
+    assert_eq!(interface(empty), interface(""));
+    assert_eq!(interface("MTU =\nMTU = 1400\n").mtu, Some(1400));
+}
+
+#[test]
+fn ipv4_mapped_endpoint_is_ipv4() {
+    assert_eq!(
+        peer("Endpoint = [::ffff:192.0.2.1]:7").endpoint,
+        Some(Endpoint::Address("192.0.2.1:7".parse().unwrap()))
+    );
+}
+
+#[test]
 fn everything_that_a_file_may_say() {
     let config = good(&format!(
         "# the office\n[Interface]\nPrivateKey = {PRIVATE}\nListenPort = 51820\nFwMark = 0xCA6C\n\

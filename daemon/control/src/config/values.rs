@@ -120,7 +120,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
                 "is {text:?}; an IPv6 address goes in brackets: [{host}]:{port}"
             ));
         }
-        Ok(address) => return Ok(Endpoint::Address((address, port).into())),
+        Ok(address) => return single_host(address).map(|address| Endpoint::Address((address, port).into())),
         Err(_) => {}
     }
     let is_scoped = text.starts_with('[')
@@ -139,6 +139,20 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
         host: host.to_owned(),
         port,
     })
+}
+
+/// The address of one host; an IPv4-mapped one is taken as IPv4.
+pub(super) fn single_host(address: IpAddr) -> Result<IpAddr, String> {
+    let address = address.to_canonical();
+    let what = match address {
+        _ if address.is_unspecified() => "the unspecified address",
+        _ if address.is_multicast() => "a multicast address",
+        IpAddr::V4(address) if address.is_broadcast() => "the broadcast address",
+        _ => return Ok(address),
+    };
+    Err(format!(
+        "is at {address}, {what}; give the address of the peer's host"
+    ))
 }
 
 /// Digits only: `parse` alone would take a sign.

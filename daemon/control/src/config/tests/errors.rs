@@ -38,6 +38,38 @@ pub(super) fn assert_peer_error(setting: &str, parts: &[&str]) {
 }
 
 #[test]
+fn endpoint_that_is_no_single_host() {
+    assert_peer_error("Endpoint = 0.0.0.0:7", &["Endpoint is at 0.0.0.0", "unspecified"]);
+    assert_peer_error("Endpoint = [::]:7", &["::", "unspecified"]);
+    assert_peer_error("Endpoint = 255.255.255.255:7", &["the broadcast address"]);
+    assert_peer_error("Endpoint = 224.0.0.1:7", &["a multicast address"]);
+    assert_peer_error("Endpoint = [ff02::1]:7", &["ff02::1", "a multicast address"]);
+    assert_peer_error("Endpoint = [::ffff:224.0.0.1]:7", &["at 224.0.0.1", "multicast"]);
+}
+
+#[test]
+fn file_in_utf16() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("wg0.conf");
+    let text = format!("[Interface]\nPrivateKey = {PRIVATE}\n");
+    let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for bytes in [
+        [&b"\xff\xfe"[..], &little].concat(),
+        [&b"\xfe\xff"[..], &big].concat(),
+        little,
+        big,
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        let error = load(&file).unwrap_err().to_string();
+        assert!(
+            error.ends_with("wg0.conf: the file is UTF-16; save it as UTF-8"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn errors_of_the_interface() {
     assert_interface_error("ListenPort = 65536", &["ListenPort is \"65536\"", "0 to 65535"]);
     assert_interface_error("ListenPort = +1", &["ListenPort"]);
