@@ -15,8 +15,8 @@ pub struct ThreadMonitor {
     pub thread: Arc<MonitoredThread>,
     work: Work,
     pub detector: Detector,
-    /// Its yields when they last changed, and when that was.
-    yielded: (u64, Duration),
+    /// Its yields when they last changed, and when that was. `None` until it is first looked at.
+    yielded: Option<(u64, Duration)>,
     task: Option<Task>,
     baseline: Option<Baseline>,
     /// Its present stall is in the log.
@@ -83,7 +83,7 @@ impl ThreadMonitor {
             thread,
             work,
             detector: Detector::new(threshold * thresholds),
-            yielded: (0, Duration::ZERO),
+            yielded: None,
             task: None,
             baseline: None,
             reported: false,
@@ -94,10 +94,10 @@ impl ThreadMonitor {
     /// `has_work` tells of the work that can be seen from outside.
     pub fn observation(&mut self, now: Duration, has_work: impl FnOnce(Work) -> bool) -> Observation {
         let heartbeat = self.thread.heartbeat.snapshot();
-        if heartbeat.yields != self.yielded.0 {
-            self.yielded = (heartbeat.yields, now);
-        }
-        let slept = now.saturating_sub(self.yielded.1);
+        // A thread that starts has its whole period for the first round.
+        let before = self.yielded.filter(|(yields, _)| *yields == heartbeat.yields);
+        let (_, yielded) = *self.yielded.insert(before.unwrap_or((heartbeat.yields, now)));
+        let slept = now.saturating_sub(yielded);
         let period = self.work.period();
         let is_missed = period.is_some_and(|period| slept > period + self.detector.threshold());
         Observation {
@@ -111,7 +111,8 @@ impl ThreadMonitor {
     pub fn is_quiescent(&self, now: Duration, quiescent_after: Duration) -> bool {
         match self.work {
             work if work.is_packets() => {
-                self.detector.is_waiting() && now.saturating_sub(self.yielded.1) >= quiescent_after
+                let rests = |(_, yielded)| now.saturating_sub(yielded) >= quiescent_after;
+                self.detector.is_waiting() && self.yielded.is_some_and(rests)
             }
             Work::Control => !self.detector.is_stalled(),
             _ => !self.detector.is_suspect(),
@@ -125,7 +126,9 @@ impl ThreadMonitor {
 
     /// All were paused for so long: nobody could wake.
     pub fn discount(&mut self, pause: Duration) {
-        self.yielded.1 += pause;
+        if let Some((_, yielded)) = &mut self.yielded {
+            *yielded += pause;
+        }
     }
 
     /// The files of its thread, which may be another one than before.
@@ -243,6 +246,20 @@ pub fn shares_of(from: &Usage, to: &Usage, passed: Duration) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thread_that_starts_has_its_whole_period() {
+        let (period, threshold) = (Duration::from_millis(250), Duration::from_millis(100));
+        let thread = MonitoredThread::new("a-start", "test");
+        let mut monitor = ThreadMonitor::new(thread.clone(), Work::Periodic(period), threshold);
+        let start = Duration::from_secs(3600);
+        let mut is_missed = |after| monitor.observation(start + after, |_| false).has_work;
+        assert!(!is_missed(Duration::ZERO));
+        assert!(!is_missed(period + threshold));
+        assert!(is_missed(period + threshold + Duration::from_millis(1)));
+        thread.heartbeat.waits();
+        assert!(!is_missed(period + threshold + Duration::from_millis(20)));
+    }
 
     #[test]
     fn shares_are_told_from_counts() {
